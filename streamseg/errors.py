@@ -1,0 +1,144 @@
+"""Every error that a user can meet, each with a stable wire code.
+
+A message says what was wrong and what would be right; it never holds a path of the server, a stack trace or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StreamsegError(Exception):
+    """Base of all errors that are shown to users.
+
+    ``code`` is the name that goes over the wire and never changes; ``http_status`` is used where the error answers
+    an HTTP request. ``request_id`` quotes the request that failed, where the client gave one.
+    """
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+
+class InternalError(StreamsegError):
+    """A fault of the server's own; the detail is in its log, not in the message."""
+
+
+class BadPromptError(StreamsegError):
+    """A prompt that cannot be used: outside the frame, without label, not finite, too many points."""
+
+    code = "bad_prompt"
+    http_status = 422
+
+
+class BadMessageError(StreamsegError):
+    """A message that is not part of the protocol."""
+
+    code = "bad_message"
+    http_status = 400
+
+
+class BadStateError(StreamsegError):
+    """A message of the protocol at a moment when it makes no sense, such as a second start."""
+
+    code = "bad_state"
+    http_status = 409
+
+
+class UnsupportedVersionError(StreamsegError):
+    """A protocol version that this server does not speak."""
+
+    code = "unsupported_version"
+    http_status = 400
+
+
+class UnsupportedMediaError(StreamsegError):
+    """Bytes that are no image or video of an accepted format."""
+
+    code = "unsupported_media"
+    http_status = 415
+
+
+class TooLargeError(StreamsegError):
+    """Input over a limit of the settings."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class NotFoundError(StreamsegError):
+    """A file, object or job that does not exist."""
+
+    code = "not_found"
+    http_status = 404
+
+
+class UnauthorizedError(StreamsegError):
+    """The token is missing or wrong."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
+class ForbiddenOriginError(StreamsegError):
+    """A web page of another origin, or a request for another host, tried to use the service."""
+
+    code = "forbidden_origin"
+    http_status = 403
+
+
+class RateLimitedError(StreamsegError):
+    """More messages per second than the settings allow."""
+
+    code = "rate_limited"
+    http_status = 429
+
+
+class OverloadedError(StreamsegError):
+    """The queue or the number of sessions is at its limit; try again after ``retry_after_s``."""
+
+    code = "overloaded"
+    http_status = 503
+
+    def __init__(self, message: str, *, request_id: str | None = None, retry_after_s: float | None = 1.0) -> None:
+        super().__init__(message, request_id=request_id, retry_after_s=retry_after_s)
+
+
+class CancelledWorkError(StreamsegError):
+    """The session ended before this work was done."""
+
+    code = "cancelled"
+    http_status = 409
+
+
+class ModelUnavailableError(StreamsegError):
+    """An unknown model, or one whose checkpoint cannot be had."""
+
+    code = "model_unavailable"
+    http_status = 503
+
+
+class BadCheckpointError(StreamsegError):
+    """A checkpoint that is damaged, unsafe or does not fit its config."""
+
+    code = "bad_checkpoint"
+    http_status = 500
+
+
+class BadSettingError(StreamsegError):
+    """A setting, flag or environment variable with an impossible value."""
+
+    code = "bad_setting"
+    http_status = 500
+
+
+class OutOfMemoryError(StreamsegError):
+    """The accelerator ran out of memory for this session."""
+
+    code = "out_of_memory"
+    http_status = 503

@@ -1,0 +1,160 @@
+"""Ties the path together: each frame's way through decoding, the model, refinement and whatever the sink makes of it.
+
+Every way in (websocket, command line, Python) holds one ``Pipeline`` for each stream; they differ in where frames come
+from and where results go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+from streamseg.engine import Done, Engine
+from streamseg.errors import BadStateError, CancelledWorkError
+from streamseg.segmentation.image import ImageSegmenter, Rejected
+from streamseg.segmentation.lift import lift
+from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult, State
+from streamseg.segmentation.prompts import Prompt, PromptLimits
+from streamseg.segmentation.refine import RefineOptions, refine_mask
+
+if TYPE_CHECKING:
+    from streamseg.media.frame import Frame
+    from streamseg.models.build import LoadedModel
+    from streamseg.segmentation.decode import Answer
+
+T = TypeVar("T")
+Mode: TypeAlias = Literal["image"]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How one stream is segmented.
+
+    ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
+    applied again to every frame. ``multimask``: also give the other readings of each prompt. ``score_threshold``:
+    masks with a lower predicted IoU become ``low_score``.
+    """
+
+    mode: Mode = "image"
+    carry: bool = True
+    multimask: bool = False
+    score_threshold: float | None = None
+    refine: RefineOptions = field(default_factory=RefineOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One frame's turn at the model. Prompts are read when it comes, so that a late click still counts."""
+
+    segmenter: ImageSegmenter
+    frame: Frame
+
+    def run(self, model: LoadedModel) -> list[Answer]:
+        return self.segmenter.step(model, self.frame)
+
+
+class Pipeline:
+    """One stream. Frames come one after the other; prompts may come at any time, from any thread."""
+
+    def __init__(
+        self, engine: Engine, options: StreamOptions | None = None, limits: PromptLimits | None = None
+    ) -> None:
+        self._engine = engine
+        self._options = options or StreamOptions()
+        self._segmenter = ImageSegmenter(
+            carry=self._options.carry, multimask=self._options.multimask, limits=limits or PromptLimits()
+        )
+        self._closed = False
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        return self._segmenter.object_ids
+
+    def add_prompt(self, prompt: Prompt, replace: bool = False) -> None:
+        """See ``ImageSegmenter.add_prompt``."""
+        self._segmenter.add_prompt(prompt, replace)
+
+    def remove(self, object_id: int) -> None:
+        """Forget an object; NotFoundError if there is none of this id."""
+        self._segmenter.remove(object_id)
+
+    def reset(self) -> None:
+        """Forget all objects."""
+        self._segmenter.reset()
+
+    def take_rejected(self) -> list[Rejected]:
+        """Prompts that turned out not to fit their frame since the last call, each with what is wrong with it."""
+        return self._segmenter.take_rejected()
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Segment one frame with the prompts so far, blocking.
+
+        The very same frame again reuses its image embedding.
+        """
+        return self._finish(frame, self._submit(frame).result())
+
+    async def run(self, load: Callable[[], Frame], finish: Callable[[Frame, FrameResult], T]) -> T:
+        """Load a frame (decoding), segment and refine it, and ``finish`` it (encoding), off the event loop."""
+        started = time.perf_counter()
+        frame = await asyncio.to_thread(load)
+        return await self._run(frame, 1e3 * (time.perf_counter() - started), finish)
+
+    async def rerun(self, finish: Callable[[Frame, FrameResult], T]) -> T:
+        """Segment the last frame again with the prompts as they now are; its embedding is not computed again."""
+        frame = self._segmenter.last_frame
+        if frame is None:
+            raise BadStateError("there is no frame yet")
+        return await self._run(frame, 0.0, finish)
+
+    async def _run(self, frame: Frame, decode_ms: float, finish: Callable[[Frame, FrameResult], T]) -> T:
+        done = await asyncio.wrap_future(self._submit(frame))
+        return await asyncio.to_thread(lambda: finish(frame, self._finish(frame, done, decode_ms)))
+
+    def close(self) -> None:
+        """Cancel what waits and free the memory of the stream."""
+        self._closed = True
+        self._engine.cancel(self)
+        self._segmenter.clear()
+
+    def _submit(self, frame: Frame) -> Future[Done[list[Answer]]]:
+        if self._closed:
+            raise CancelledWorkError("the session has ended")
+        return self._engine.submit(_Step(self._segmenter, frame), self)
+
+    def _finish(self, frame: Frame, done: Done[list[Answer]], decode_ms: float = 0.0) -> FrameResult:
+        started = time.perf_counter()
+        objects = tuple(self._result(frame, answer) for answer in done.value)
+        timings_ms = {
+            "decode": decode_ms,
+            "queue": done.queue_ms,
+            "segment": done.run_ms,
+            "refine": 1e3 * (time.perf_counter() - started),
+        }
+        return FrameResult(frame.index, frame.time_s, frame.width, frame.height, objects, timings_ms)
+
+    def _result(self, frame: Frame, answer: Answer) -> ObjectResult:
+        readings = [
+            Candidate(
+                refine_mask(lift(logits, frame.width, frame.height), self._options.refine),
+                min(max(float(score), 0.0), 1.0),
+            )
+            for place, (logits, score) in enumerate(zip(answer.logits, answer.scores, strict=True))
+            if place == answer.best or self._options.multimask
+        ]
+        best = readings.pop(answer.best if self._options.multimask else 0)
+        region, state = best.region, _state(best, self._options.score_threshold)
+        if state != "tracked":
+            region = MaskRegion.empty(frame.width, frame.height)
+        return ObjectResult(answer.object_id, region, best.score, state, tuple(readings))
+
+
+def _state(reading: Candidate, score_threshold: float | None) -> State:
+    if reading.region.area_px == 0:
+        return "lost"
+    if score_threshold is not None and reading.score < score_threshold:
+        return "low_score"
+    return "tracked"

@@ -1,0 +1,151 @@
+"""Settings: built-in defaults < a YAML file < STREAMSEG_* environment variables < command line flags.
+
+Nested values take a double underscore in the environment: ``STREAMSEG_LIMITS__MAX_SESSIONS=4``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from streamseg.errors import BadMessageError, BadSettingError
+from streamseg.media.image import ImageLimits
+from streamseg.segmentation.prompts import PromptLimits
+from streamseg.segmentation.refine import RefineOptions
+
+MEBIBYTE = 2**20
+
+
+class Limits(BaseModel):
+    """Every limit of the service. A client may lower the ones marked so, never raise one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, description="Larger pictures are `too_large`, read from the header. A client may lower it."
+    )
+    max_image_bytes: int = Field(32 * MEBIBYTE, ge=1, description="Longer image files are `too_large`.")
+    max_message_bytes: int = Field(
+        33 * MEBIBYTE, ge=1024, description="A longer websocket message closes the connection with 1009."
+    )
+    max_objects: int = Field(
+        64, ge=1, le=1024, description="More objects in one session are `bad_prompt`. A client may lower it."
+    )
+    max_points: int = Field(
+        64, ge=1, le=4096, description="More points of one object are `bad_prompt`. A client may lower it."
+    )
+    max_sessions: int = Field(16, ge=1, description="One connection more is refused with 503 and Retry-After.")
+    queue_length: int = Field(32, ge=1, description="Works waiting for the model; one more is `overloaded`.")
+    messages_per_s: float = Field(
+        120.0,
+        gt=0,
+        description="More messages of one connection (bursts of twice this) are `rate_limited`, close 1008.",
+    )
+    idle_timeout_s: float = Field(
+        120.0, gt=0, description="A connection that sends nothing for so long is closed, 1001."
+    )
+    handshake_timeout_s: float = Field(
+        10.0, gt=0, description="A connection without a message so long is closed, 1001."
+    )
+    send_timeout_s: float = Field(20.0, gt=0, description="A client that reads nothing for so long is closed, 1008.")
+
+    def image(self) -> ImageLimits:
+        return ImageLimits(max_pixels=self.max_image_pixels, max_bytes=self.max_image_bytes)
+
+    def prompts(self) -> PromptLimits:
+        return PromptLimits(max_objects=self.max_objects, max_points=self.max_points)
+
+    def lowered(self, wanted: Mapping[str, int]) -> Limits:
+        """These limits with a client's lower ones; values above ours leave ours in place."""
+        unknown = set(wanted) - {"max_objects", "max_points", "max_image_pixels"}
+        if unknown:
+            raise BadMessageError(f"a client cannot set the limit {sorted(unknown)[0]}")
+        return self.model_copy(update={name: min(getattr(self, name), value) for name, value in wanted.items()})
+
+
+class ModelSettings(BaseModel):
+    """Which model, and how it runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field("auto", description="`auto`, `nano` or a SAM 2 model; see `streamseg models`.")
+    checkpoint: Path | None = Field(None, description="A checkpoint file of the operator's own, instead of a download.")
+    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`.")
+    precision: str = Field("auto", description="`auto` (bf16 on CUDA, fp32 elsewhere), `fp32`, `bf16`.")
+    compile: bool = Field(False, description="torch.compile the image encoder: a slow start, then faster frames.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the model; default: all cores.")
+    cache_dir: Path | None = Field(None, description="Where downloaded checkpoints are kept; default: the hub's cache.")
+
+
+class Settings(BaseSettings):
+    """All settings of the service."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STREAMSEG_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; other than loopback needs a token.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    token: SecretStr | None = Field(None, description="What clients must present. Set it as STREAMSEG_TOKEN.")
+    insecure: bool = Field(False, description="Listen beyond loopback without a token.")
+    allowed_origins: list[str] = Field(
+        default_factory=list, description="Origins of other web pages that may use the service, as `https://host`."
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list, description="Further names under which this server may be addressed."
+    )
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    limits: Limits = Field(default_factory=Limits)
+    refine: RefineOptions = Field(default_factory=RefineOptions)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # No .env: a file in whichever folder the service is started in must not change who may use it.
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """Settings from all their sources.
+
+    ``config``: a YAML file (default: the one named by STREAMSEG_CONFIG, if any). ``flags``: nested values given on the
+    command line. Raises BadSettingError with one line that names the setting.
+    """
+    if config is None and (named := os.environ.get("STREAMSEG_CONFIG")):
+        config = Path(named)
+    if config is not None and not config.is_file():
+        raise BadSettingError(f"the settings file {config} does not exist")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=config)
+
+    try:
+        return FromFile(**(flags or {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise BadSettingError(f"setting {name}: {first['msg']}") from None
+    except SettingsError as error:
+        raise BadSettingError(str(error)) from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadSettingError(f"the settings file {config} is not valid YAML: {reason}") from None

@@ -1,0 +1,127 @@
+"""The per-frame mode's bookkeeping: what counts on which frame (embedded nano model)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from streamseg.errors import BadPromptError, NotFoundError
+from streamseg.media.frame import Frame
+from streamseg.models.build import LoadedModel
+from streamseg.segmentation.image import ImageSegmenter
+from streamseg.segmentation.prompts import Prompt, PromptLimits
+
+
+def scene(x: int, index: int = 0) -> Frame:
+    """A red square of 60 pixels at column ``x`` before a grey background."""
+    rgb = np.full((160, 240, 3), 90, dtype=np.uint8)
+    rgb[50:110, x : x + 60] = (220, 40, 30)
+    return Frame(rgb, index)
+
+
+def click(x: float, y: float, object_id: int = 1, label: int = 1) -> Prompt:
+    return Prompt(object_id, points_xy_px=[(x, y)], labels=[label])
+
+
+def step(segmenter: ImageSegmenter, model: LoadedModel, frame: Frame) -> dict[int, np.ndarray]:
+    with model.inference():
+        return {one.object_id: one.logits[one.best] for one in segmenter.step(model, frame)}
+
+
+def test_a_carried_object_is_found_where_it_moved_to(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(carry=True)
+    segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
+    columns = []
+    for index in range(8):
+        logits = step(segmenter, model, scene(40 + 6 * index, index))[1]
+        columns.append(float(np.nonzero(logits > 0)[1].mean()))
+    assert columns[-1] - columns[0] > 0.5 * 42 / 240 * 96
+
+
+def test_without_carry_the_same_prompt_counts_on_every_frame(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(carry=False)
+    segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
+    first = step(segmenter, model, scene(40, 0))[1]
+    step(segmenter, model, scene(140, 1))
+    again = step(segmenter, model, scene(40, 2))[1]
+    np.testing.assert_allclose(first, again, atol=1e-4)
+
+
+def test_a_correction_of_one_object_leaves_the_others_as_they_were(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter()
+    segmenter.add_prompt(click(70, 80, object_id=1))
+    segmenter.add_prompt(click(200, 20, object_id=2))
+    frame = scene(40)
+    before = step(segmenter, model, frame)
+    segmenter.add_prompt(click(10, 10, object_id=1, label=0))
+    after = step(segmenter, model, frame)
+    assert before[2] is after[2] or np.array_equal(before[2], after[2])
+    assert not np.array_equal(before[1], after[1])
+
+
+def test_answers_come_in_the_order_of_the_first_prompts(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter()
+    for object_id in (8, 3, 5):
+        segmenter.add_prompt(click(70, 80, object_id))
+    assert list(step(segmenter, model, scene(40))) == [8, 3, 5]
+
+
+def test_removed_and_reset_objects_are_gone(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter()
+    for object_id in (1, 2, 3):
+        segmenter.add_prompt(click(70, 80, object_id))
+    segmenter.remove(2)
+    assert list(step(segmenter, model, scene(40))) == [1, 3]
+    with pytest.raises(NotFoundError, match="no object 2"):
+        segmenter.remove(2)
+    segmenter.reset()
+    assert step(segmenter, model, scene(40)) == {}
+
+
+def test_replace_starts_the_object_anew(model: LoadedModel) -> None:
+    fresh, replaced = ImageSegmenter(), ImageSegmenter()
+    frame = scene(40)
+    fresh.add_prompt(click(70, 80))
+    replaced.add_prompt(click(200, 20))
+    step(replaced, model, frame)
+    replaced.add_prompt(click(70, 80), replace=True)
+    np.testing.assert_allclose(step(fresh, model, frame)[1], step(replaced, model, frame)[1], atol=1e-4)
+
+
+def test_a_prompt_given_before_the_first_frame_is_reported_if_it_does_not_fit(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter()
+    segmenter.add_prompt(click(5000, 5))
+    segmenter.add_prompt(click(70, 80, object_id=2))
+    assert list(step(segmenter, model, scene(40))) == [2]
+    ((prompt, error),) = segmenter.take_rejected()
+    assert prompt.object_id == 1
+    assert "outside the 240 x 160 frame" in error.message
+    assert segmenter.take_rejected() == []
+
+
+def test_a_prompt_that_does_not_fit_a_known_frame_changes_nothing(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter()
+    step(segmenter, model, scene(40))
+    with pytest.raises(BadPromptError, match="outside"):
+        segmenter.add_prompt(click(240, 5))
+    assert segmenter.object_ids == ()
+
+
+def test_objects_and_points_are_limited() -> None:
+    segmenter = ImageSegmenter(limits=PromptLimits(max_objects=1, max_points=2))
+    segmenter.add_prompt(click(1, 1))
+    segmenter.add_prompt(click(2, 2))
+    with pytest.raises(BadPromptError, match="3 points"):
+        segmenter.add_prompt(click(3, 3))
+    with pytest.raises(BadPromptError, match="1 objects are the limit"):
+        segmenter.add_prompt(click(3, 3, object_id=2))
+
+
+def test_a_mask_prompt_starts_an_object(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter()
+    mask = np.zeros((160, 240), dtype=bool)
+    mask[50:110, 40:100] = True
+    segmenter.add_prompt(Prompt(1, mask=mask))
+    logits = step(segmenter, model, scene(40))[1]
+    inside = logits[31:65, 17:39] > 0
+    assert inside.mean() > 0.6

@@ -1,0 +1,102 @@
+"""The Python face on single pictures (embedded nano model)."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import streamseg
+from streamseg.errors import BadPromptError, NotFoundError, TooLargeError, UnsupportedMediaError
+from streamseg.media.image import ImageLimits
+from streamseg.models.build import LoadedModel
+
+
+@pytest.fixture(scope="module")
+def face(model: LoadedModel) -> Iterator[streamseg.Model]:
+    with streamseg.Model(model) as face:
+        yield face
+
+
+def picture() -> np.ndarray:
+    rgb = np.full((160, 240, 3), 90, dtype=np.uint8)
+    rgb[50:110, 40:100] = (220, 40, 30)
+    return rgb
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_kind_of_image_gives_the_same_mask(face: streamseg.Model, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(png())
+    sources = [picture(), png(), path, str(path), io.BytesIO(png()), Image.fromarray(picture())]
+    masks = [face.segment(source, box_xyxy_px=(40, 50, 100, 110)).objects[0].mask for source in sources]
+    assert masks[0].any()
+    for mask in masks[1:]:
+        assert np.array_equal(mask, masks[0])
+
+
+def test_points_without_labels_belong_to_the_object(face: streamseg.Model) -> None:
+    bare = face.segment(picture(), points_xy_px=[(70, 80)]).objects[0]
+    labelled = face.segment(picture(), points_xy_px=np.array([[70, 80]]), labels=np.array([1])).objects[0]
+    assert np.array_equal(bare.mask, labelled.mask)
+
+
+def test_several_objects_come_back_in_order_with_conversions(face: streamseg.Model) -> None:
+    result = face.segment(
+        picture(),
+        prompts=[
+            streamseg.Prompt(9, box_xyxy_px=(40, 50, 100, 110)),
+            streamseg.Prompt(4, points_xy_px=[(200, 20)], labels=[1]),
+        ],
+    )
+    assert [one.object_id for one in result.objects] == [9, 4]
+    assert [one["attributes"]["object_id"] for one in result.to_coco()][0] == 9
+    assert result.to_polygons()[9]
+    overlay = result.overlay(picture())
+    assert overlay.shape == (160, 240, 3)
+    assert not np.array_equal(overlay, picture())
+    again = streamseg.FrameResult.from_json(result.to_json())
+    assert np.array_equal(again.objects[0].mask, result.objects[0].mask)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({}, BadPromptError),
+        ({"labels": [1]}, BadPromptError),
+        ({"points_xy_px": [(70, 80)], "labels": [1, 0]}, BadPromptError),
+        ({"points_xy_px": [(240, 80)]}, BadPromptError),
+        ({"box_xyxy_px": (0, 0, 241, 10)}, BadPromptError),
+    ],
+)
+def test_impossible_prompts_are_refused(face: streamseg.Model, arguments: dict, error: type) -> None:
+    with pytest.raises(error):
+        face.segment(picture(), **arguments)
+
+
+def test_impossible_images_are_refused(face: streamseg.Model) -> None:
+    for image, error in [
+        (b"not an image", UnsupportedMediaError),
+        (b"", UnsupportedMediaError),
+        ("nowhere.jpg", NotFoundError),
+    ]:
+        with pytest.raises(error):
+            face.segment(image, points_xy_px=[(0, 0)])
+    with pytest.raises(TooLargeError):
+        face.segment(picture(), points_xy_px=[(0, 0)], limits=ImageLimits(max_pixels=100))
+
+
+def test_importing_streamseg_is_cheap_and_its_names_are_complete() -> None:
+    program = "import sys, streamseg; assert 'torch' not in sys.modules; [getattr(streamseg, n) for n in streamseg.__all__]"
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
