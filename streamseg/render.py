@@ -20,11 +20,11 @@ Color: TypeAlias = tuple[int, int, int]
 Effect: TypeAlias = Literal["overlay", "outline", "blur", "grey", "color"]
 Points: TypeAlias = tuple[tuple[int, int], ...]
 
-# Object n has entry (n - 1) modulo the length. The web page holds the same list: change both together.
+# Object n has entry (n - 1) modulo the length. clients/web/js/palette.js is the same list: change both together.
 PALETTE_HEX = (
-    "#1e90ff", "#ff7f0e", "#2ecc40", "#e6194b", "#b14aed", "#ffe119", "#00c2c7", "#ff5fa8",
-    "#8c6d31", "#a6e22e", "#3b3fd8", "#ff9f80", "#007f5f", "#7a0030", "#7fb3ff", "#c8b400",
-    "#d896ff", "#3d5a1e", "#b33000", "#94d2bd",
+    "#1e90ff", "#ff7f0e", "#2ecc40", "#e6194b", "#b14aed", "#ffd60a", "#00c2c7", "#ff5fa8",
+    "#8c6d31", "#a6e22e", "#3b3fd8", "#ff9f80", "#007f5f", "#c9184a", "#7fb3ff", "#9a7b00",
+    "#d896ff", "#4f772d", "#ff3d00", "#94d2bd",
 )  # fmt: skip
 
 MAX_OUTLINE_PX = 16

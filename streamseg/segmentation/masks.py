@@ -29,6 +29,8 @@ Polygons: TypeAlias = list[list[float]]
 State: TypeAlias = Literal["tracked", "lost", "low_score"]
 
 MAX_RLE_COUNTS = 16 * 2**20
+# A few characters can claim any size; decoding costs a byte for each pixel.
+MAX_RLE_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +58,8 @@ class MaskRegion:
         return cls(width, height, 0, 0, np.ascontiguousarray(mask, dtype=bool)).tight()
 
     @classmethod
-    def from_rle(cls, rle: Mapping[str, Any]) -> MaskRegion:
-        """From COCO compressed RLE; raises BadPromptError if it is none."""
+    def from_rle(cls, rle: Mapping[str, Any], max_pixels: int = MAX_RLE_PIXELS) -> MaskRegion:
+        """From COCO compressed RLE; raises BadPromptError if it is none, or claims more than ``max_pixels``."""
         size, counts = rle.get("size"), rle.get("counts")
         if (
             not isinstance(size, list | tuple)
@@ -68,6 +70,8 @@ class MaskRegion:
         ):
             raise BadPromptError('an RLE mask is {"size": [height, width], "counts": "..."}')
         data = counts.encode("ascii", "replace") if isinstance(counts, str) else counts
+        if size[0] * size[1] > max_pixels:
+            raise BadPromptError(f"the mask claims {size[1]} x {size[0]} pixels; at most {max_pixels} are taken")
         runs = _rle_runs(data, size[0] * size[1])
         columns = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[1], size[0])
         return cls.from_mask(columns.T)

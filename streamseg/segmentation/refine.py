@@ -21,7 +21,7 @@ ByteMask: TypeAlias = NDArray[np.uint8]
 Contour: TypeAlias = cv2.typing.MatLike
 
 MAX_RADIUS_PX = 64
-_NEXT, _CHILD, _PARENT = 0, 2, 3
+_PARENT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,16 @@ class RefineOptions:
     ``min_area_px``: parts with fewer pixels are removed, but never the largest one, so that a small object stays;
     0 is off. ``max_hole_px``: holes that enclose at most so many pixels are filled; 0 is off. ``close_px``: radius of
     a closing, which bridges narrow gaps; 0 is off. ``smooth_px``: radius of a Gaussian window under which the edge is
-    smoothed; 0 is off. ``largest_only``: nothing but the largest part stays.
+    smoothed, unless that would leave nothing; 0 is off. ``largest_only``: nothing but the largest part stays.
 
     Pixels that touch at a corner belong to the same part. ``RefineOptions.NONE`` leaves a mask as it is.
     Raises BadSettingError for negative numbers and radii over 64.
     """
 
-    min_area_px: int = 64
-    max_hole_px: int = 64
+    min_area_px: int = 200
+    max_hole_px: int = 200
     close_px: int = 0
-    smooth_px: int = 1
+    smooth_px: int = 2
     largest_only: bool = False
 
     NONE: ClassVar[RefineOptions]
@@ -76,7 +76,9 @@ def refine_mask(region: MaskRegion, options: RefineOptions) -> MaskRegion:
     if options.close_px and region.bits.size:
         region = _close(region, options.close_px)
     if options.smooth_px and region.bits.size:
-        region = _smooth(region, options.smooth_px)
+        smoothed = _smooth(region, options.smooth_px)
+        # An object narrower than the window would vanish: it stays as it is.
+        region = smoothed if smoothed.bits.any() else region
     if reshapes and options.largest_only:
         region = _clean_parts(region, replace(RefineOptions.NONE, largest_only=True))
     elif reshapes:
@@ -105,10 +107,9 @@ def _clean_parts(region: MaskRegion, options: RefineOptions) -> MaskRegion:
         bits = bits.copy()
     if len(kept) < len(parts):
         for part in parts.keys() - set(kept):
-            # Filling along the contour would also take what lies inside the part's holes.
-            cv2.floodFill(bits, None, _first_point(contours[part]), 0, flags=8)
+            _erase_part(bits, contours[part])
     for hole in filled:
-        cv2.drawContours(bits, contours, hole, 1, cv2.FILLED)
+        cv2.drawContours(bits, [contours[hole]], 0, 1, cv2.FILLED)
     return _cropped(region, bits, [cv2.boundingRect(contours[part]) for part in kept])
 
 
@@ -133,9 +134,12 @@ def _enclosed_by_hole(contour: Contour) -> int:
     return round(cv2.contourArea(contour) - len(contour) / 2 + 1)
 
 
-def _first_point(contour: Contour) -> tuple[int, int]:
+def _erase_part(bits: ByteMask, contour: Contour) -> None:
+    # Painting inside the contour would also take what lies in the part's holes; flooding takes the part alone. It is
+    # done in the part's own box because OpenCV prepares as many pixels as the array has.
+    left, top, w, h = cv2.boundingRect(contour)
     x, y = contour[0, 0]
-    return int(x), int(y)
+    cv2.floodFill(bits[top : top + h, left : left + w], None, (int(x) - left, int(y) - top), 0, flags=8)
 
 
 def _cropped(region: MaskRegion, bits: ByteMask, boxes_xywh: list[Sequence[int]]) -> MaskRegion:

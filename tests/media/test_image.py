@@ -324,7 +324,7 @@ def test_bytes_that_are_no_accepted_picture(data: bytes, says: str) -> None:
 
 @pytest.mark.parametrize("source", [None, 5, [1, 2], object(), io.StringIO("text")])
 def test_other_types_are_named(source: Any) -> None:
-    with pytest.raises(UnsupportedMediaError, match="image is a path|binary mode"):
+    with pytest.raises(UnsupportedMediaError, match=r"image is a path|binary mode"):
         decode_image(source)
 
 
@@ -333,7 +333,7 @@ def test_other_types_are_named(source: Any) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_truncated_file_is_called_so(format_: str, share: float) -> None:
     data = encoded(noise(), format_)
-    with pytest.raises(UnsupportedMediaError, match="truncated|accepted"):
+    with pytest.raises(UnsupportedMediaError, match=r"truncated|accepted"):
         decode_image(data[: int(len(data) * share)])
 
 

@@ -186,3 +186,9 @@ def test_polygons_by_object_id() -> None:
     polygons = result().to_polygons(tolerance_px=0.5)
     assert polygons[2] == []
     assert polygons[7] == [[1, 1, 1, 2, 2, 2, 2, 1]]
+
+
+def test_an_rle_that_claims_too_many_pixels_is_refused_before_decoding() -> None:
+    counts = coco_mask.encode(np.zeros((40, 50), dtype=np.uint8, order="F"))["counts"]
+    with pytest.raises(BadPromptError, match="50 x 40 pixels; at most 1999"):
+        MaskRegion.from_rle({"size": [40, 50], "counts": counts}, max_pixels=1999)

@@ -113,7 +113,12 @@ CASES = {
         ".......... .##.##...# .##.##...# .##.##...# .......... .......... ###....... ###....... ###.......",
         ".......... .##.##.... .#####.... .##.##.... .......... .......... .......... .......... ..........",
     ),
-    "a single pixel survives": (options(min_area_px=64, max_hole_px=64, largest_only=True), "... .#. ...", "... .#. ..."),
+    "a single pixel survives": (
+        options(min_area_px=64, max_hole_px=64, largest_only=True),
+        "... .#. ...",
+        "... .#. ...",
+    ),
+    "smoothing never takes the whole object": (options(smooth_px=5), "..... ..#.. .....", "..... ..#.. ....."),
     "nothing stays nothing": (RefineOptions(), "... ...", "... ..."),
     "the whole frame stays the whole frame": (
         RefineOptions(min_area_px=9, max_hole_px=9, close_px=3, smooth_px=3, largest_only=True),
