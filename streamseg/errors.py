@@ -142,3 +142,10 @@ class OutOfMemoryError(StreamsegError):
 
     code = "out_of_memory"
     http_status = 503
+
+
+class ConnectionLostError(StreamsegError):
+    """No server answers, or the connection to it broke."""
+
+    code = "connection_lost"
+    http_status = 503

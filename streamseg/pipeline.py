@@ -66,7 +66,10 @@ class Pipeline:
         self._engine = engine
         self._options = options or StreamOptions()
         self._segmenter = ImageSegmenter(
-            carry=self._options.carry, multimask=self._options.multimask, limits=limits or PromptLimits()
+            engine.model.mask_input_size,
+            carry=self._options.carry,
+            multimask=self._options.multimask,
+            limits=limits,
         )
         self._closed = False
 
@@ -74,9 +77,9 @@ class Pipeline:
     def object_ids(self) -> tuple[int, ...]:
         return self._segmenter.object_ids
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False) -> None:
+    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None) -> None:
         """See ``ImageSegmenter.add_prompt``."""
-        self._segmenter.add_prompt(prompt, replace)
+        self._segmenter.add_prompt(prompt, replace, tag)
 
     def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""
@@ -87,7 +90,7 @@ class Pipeline:
         self._segmenter.reset()
 
     def take_rejected(self) -> list[Rejected]:
-        """Prompts that turned out not to fit their frame since the last call, each with what is wrong with it."""
+        """See ``ImageSegmenter.take_rejected``."""
         return self._segmenter.take_rejected()
 
     def process(self, frame: Frame) -> FrameResult:

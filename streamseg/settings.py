@@ -59,7 +59,7 @@ class Limits(BaseModel):
     handshake_timeout_s: float = Field(
         10.0, gt=0, description="A connection without a message so long is closed, 1001."
     )
-    send_timeout_s: float = Field(20.0, gt=0, description="A client that reads nothing for so long is closed, 1008.")
+    send_timeout_s: float = Field(20.0, gt=0, description="A client that reads nothing for so long is dropped.")
 
     def image(self) -> ImageLimits:
         return ImageLimits(max_pixels=self.max_image_pixels, max_bytes=self.max_image_bytes)

@@ -26,9 +26,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def test_flags_win_over_environment_over_file_over_defaults(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(tmp_path, "port: 1001\nhost: 127.0.0.2\nlimits: {max_sessions: 3, max_objects: 5, max_points: 7}\n")
     monkeypatch.setenv("STREAMSEG_PORT", "1002")
     monkeypatch.setenv("STREAMSEG_LIMITS__MAX_SESSIONS", "4")

@@ -24,7 +24,6 @@ from streamseg.models.checkpoints import fetch_checkpoint
 from streamseg.models.configs import build_architecture
 from streamseg.models.devices import Precision, pick_device, pick_precision, set_threads
 from streamseg.models.listing import ModelRow as ModelRow
-from streamseg.models.listing import describe_models as describe_models
 from streamseg.models.nano import WEIGHTS_PATH, optimise_for_cpu
 
 logger = logging.getLogger(__name__)
@@ -45,6 +44,12 @@ class LoadedModel:
     reason: str
     licence: str
     image_size: int
+
+    @property
+    def mask_input_size(self) -> tuple[int, int]:
+        """(rows, columns) of the coarse masks that the prompt encoder takes and the decoder gives."""
+        rows, columns = self.predictor.sam_prompt_encoder.mask_input_size
+        return int(rows), int(columns)
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:

@@ -129,9 +129,9 @@ def as_prior(logits: Logits) -> Logits:
     return np.clip(logits, -LOGIT_RANGE, LOGIT_RANGE)
 
 
-def mask_as_prior(mask: BoolMask, model: SAM2Base) -> Logits:
-    """A bool (H, W) mask as coarse logits of the size that the prompt encoder takes."""
-    rows, columns = model.sam_prompt_encoder.mask_input_size
+def mask_as_prior(mask: BoolMask, mask_input_size: tuple[int, int]) -> Logits:
+    """A bool (H, W) mask as coarse logits of the (rows, columns) that the prompt encoder takes."""
+    rows, columns = mask_input_size
     share = cv2.resize(mask.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     # A part smaller than a cell must not vanish: its cell counts as inside.
     if not (share > 0.5).any():

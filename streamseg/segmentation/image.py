@@ -4,26 +4,61 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from streamseg.errors import BadPromptError, NotFoundError
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
-from streamseg.segmentation.prompts import Prompt, PromptLimits
+from streamseg.segmentation.prompts import (
+    Box,
+    Point,
+    Prompt,
+    PromptLimits,
+    check_box,
+    check_mask_shape,
+    check_points,
+)
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.models.build import LoadedModel
 
-Rejected: TypeAlias = tuple[Prompt, BadPromptError]
+MAX_REJECTED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A prompt that turned out not to fit when its frame came; ``tag`` is what it was given with."""
+
+    object_id: int
+    error: BadPromptError
+    tag: str | None
 
 
 @dataclass(slots=True, eq=False)
 class _Said:
-    """A prompt, and the frame to which it was applied, once it was."""
+    """One prompt, and the frame to which it was applied, once it was.
 
-    prompt: Prompt
+    Of a mask only the coarse logits are kept, and its shape until it met a frame: a client may give many masks.
+    """
+
+    points: tuple[Point, ...]
+    labels: tuple[int, ...]
+    box: Box | None
+    mask: Logits | None
+    mask_shape_hw: tuple[int, ...] | None
+    tag: str | None
     frame: Frame | None = None
+
+    def check(self, width: int, height: int) -> None:
+        check_points(self.points, width, height)
+        if self.box is not None:
+            check_box(self.box, width, height)
+        if self.mask_shape_hw is not None:
+            check_mask_shape(self.mask_shape_hw, width, height)
+
+    def is_empty(self) -> bool:
+        return not self.points and self.box is None and self.mask is None
 
 
 @dataclass(slots=True, eq=False)
@@ -47,10 +82,18 @@ class ImageSegmenter:
     ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
     applied again to every frame. Further prompts on the same frame correct the mask that it has there.
 
-    Prompts may come from another thread than frames.
+    ``mask_input_size``: (rows, columns) of the model's mask prompts. Prompts may come from another thread than frames.
     """
 
-    def __init__(self, *, carry: bool = True, multimask: bool = False, limits: PromptLimits | None = None) -> None:
+    def __init__(
+        self,
+        mask_input_size: tuple[int, int],
+        *,
+        carry: bool = True,
+        multimask: bool = False,
+        limits: PromptLimits | None = None,
+    ) -> None:
+        self._mask_input_size = mask_input_size
         self._carry = carry
         self._multimask = multimask
         self._limits = limits or PromptLimits()
@@ -69,28 +112,31 @@ class ImageSegmenter:
         last = self._last
         return None if last is None else last[0]
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False) -> None:
+    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None) -> None:
         """Add to what is known of the prompt's object; ``replace`` forgets its former prompts and mask first.
+
+        Points add to the former ones of the object, a box or a mask takes the former one's place.
 
         Raises BadPromptError, without any change, if the prompt cannot fit. Before the first frame its size is not
         known; a prompt that turns out not to fit then is in ``take_rejected``.
         """
+        said = self._said(prompt, tag)
         with self._lock:
             known = None if replace else self._objects.get(prompt.object_id)
             if prompt.object_id not in self._objects and len(self._objects) >= self._limits.max_objects:
                 raise BadPromptError(f"{self._limits.max_objects} objects are the limit; remove one first")
-            former = [] if known is None else [one.prompt for one in known.said]
+            former = [] if known is None else known.said
             count = sum(len(one.points) for one in former) + len(prompt.points)
             if count > self._limits.max_points:
                 raise BadPromptError(
                     f"{count} points for object {prompt.object_id}; at most {self._limits.max_points} are allowed"
                 )
             if self._last is not None:
-                prompt.check(self._last[0].width, self._last[0].height, self._limits)
+                said.check(self._last[0].width, self._last[0].height)
             if known is None:
                 known = _Object(prompt.object_id)
                 self._objects[prompt.object_id] = known
-            known.said.append(_Said(prompt))
+            known.said = _without_replaced(known.said, said)
 
     def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""
@@ -111,7 +157,7 @@ class ImageSegmenter:
             self._last = None
 
     def take_rejected(self) -> list[Rejected]:
-        """Prompts that turned out not to fit since the last call, each with what is wrong with it."""
+        """Prompts that turned out not to fit since the last call (at most 100)."""
         with self._lock:
             rejected, self._rejected = self._rejected, []
         return rejected
@@ -131,7 +177,7 @@ class ImageSegmenter:
         if embedding is None:
             embedding = embed(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
         asks = tuple(
-            _ask(one, said, model, with_prior=self._carry or one.prior_frame is frame)
+            _ask(one, said, with_prior=self._carry or one.prior_frame is frame)
             for one, said in zip(open_objects, applied, strict=True)
         )
         size = (frame.width, frame.height)
@@ -142,14 +188,22 @@ class ImageSegmenter:
                 _remember(one, said, answer, frame)
         return [one.answer for one in objects if one.answer is not None]
 
+    def _said(self, prompt: Prompt, tag: str | None) -> _Said:
+        coarse, shape_hw = None, None
+        if prompt.mask is not None:
+            coarse, shape_hw = mask_as_prior(prompt.mask, self._mask_input_size), prompt.mask.shape
+        return _Said(prompt.points, prompt.point_labels, prompt.box, coarse, shape_hw, tag)
+
     def _reject_misfits(self, frame: Frame) -> None:
         for one in list(self._objects.values()):
             for said in list(one.said):
                 try:
-                    said.prompt.check(frame.width, frame.height, self._limits)
+                    said.check(frame.width, frame.height)
                 except BadPromptError as error:
                     one.said.remove(said)
-                    self._rejected.append((said.prompt, error))
+                    # Whoever never asks for them must not pile them up.
+                    if len(self._rejected) < MAX_REJECTED:
+                        self._rejected.append(Rejected(one.object_id, error, said.tag))
             if not one.said and one.prior is None:
                 del self._objects[one.object_id]
 
@@ -160,20 +214,25 @@ class ImageSegmenter:
         return list(one.said)
 
 
-def _ask(one: _Object, applied: list[_Said], model: LoadedModel, *, with_prior: bool) -> Ask:
-    prior = one.prior if with_prior else None
-    box, mask = None, None
-    points: list[tuple[float, float]] = []
-    labels: list[int] = []
-    for said in applied:
-        points += said.prompt.points
-        labels += said.prompt.point_labels
-        box = said.prompt.box or box
-        mask = said.prompt.mask if said.prompt.mask is not None else mask
+def _ask(one: _Object, applied: list[_Said], *, with_prior: bool) -> Ask:
+    points = tuple(point for said in applied for point in said.points)
+    labels = tuple(label for said in applied for label in said.labels)
+    box = next((said.box for said in applied if said.box is not None), None)
     # A mask is where the object starts; what was segmented since then knows more.
-    if mask is not None and prior is None:
-        prior = mask_as_prior(mask, model.predictor)
-    return Ask(one.object_id, tuple(points), tuple(labels), box, prior)
+    prior = one.prior if with_prior else None
+    if prior is None:
+        prior = next((said.mask for said in applied if said.mask is not None), None)
+    return Ask(one.object_id, points, labels, box, prior)
+
+
+def _without_replaced(former: list[_Said], said: _Said) -> list[_Said]:
+    """The former prompts without the box and the mask that ``said`` replaces, and then ``said``."""
+    for one in former:
+        if said.box is not None:
+            one.box = None
+        if said.mask is not None:
+            one.mask = one.mask_shape_hw = None
+    return [one for one in former if not one.is_empty()] + [said]
 
 
 def _remember(one: _Object, applied: list[_Said], answer: Answer, frame: Frame) -> None:

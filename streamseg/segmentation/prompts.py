@@ -91,23 +91,37 @@ class Prompt:
         most = (limits or PromptLimits()).max_points
         if len(self.points) > most:
             raise BadPromptError(f"{len(self.points)} points for object {self.object_id}; at most {most} are allowed")
-        for x, y in self.points:
-            if not (0 <= x < width and 0 <= y < height):
-                raise BadPromptError(
-                    f"the point ({x:g}, {y:g}) is outside the {width} x {height} frame: "
-                    f"0 <= x < {width} and 0 <= y < {height}"
-                )
+        check_points(self.points, width, height)
         if self.box is not None:
-            x1, y1, x2, y2 = self.box
-            if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
-                raise BadPromptError(
-                    f"the box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) does not fit the {width} x {height} frame: "
-                    f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
-                )
-        if self.mask is not None and self.mask.shape != (height, width):
+            check_box(self.box, width, height)
+        if self.mask is not None:
+            check_mask_shape(self.mask.shape, width, height)
+
+
+def check_points(points: Iterable[Point], width: int, height: int) -> None:
+    """Raise BadPromptError if a point is outside a ``width`` x ``height`` frame."""
+    for x, y in points:
+        if not (0 <= x < width and 0 <= y < height):
             raise BadPromptError(
-                f"the mask has shape {self.mask.shape}; for this frame it must be ({height}, {width}) (H, W)"
+                f"the point ({x:g}, {y:g}) is outside the {width} x {height} frame: "
+                f"0 <= x < {width} and 0 <= y < {height}"
             )
+
+
+def check_box(box: Box, width: int, height: int) -> None:
+    """Raise BadPromptError if a box does not fit a ``width`` x ``height`` frame."""
+    x1, y1, x2, y2 = box
+    if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
+        raise BadPromptError(
+            f"the box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) does not fit the {width} x {height} frame: "
+            f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
+        )
+
+
+def check_mask_shape(shape_hw: tuple[int, ...], width: int, height: int) -> None:
+    """Raise BadPromptError if a mask of this shape is none of a ``width`` x ``height`` frame."""
+    if shape_hw != (height, width):
+        raise BadPromptError(f"the mask has shape {shape_hw}; for this frame it must be ({height}, {width}) (H, W)")
 
 
 def _whole_number(value: Any, name: str, most: int) -> int:

@@ -89,7 +89,7 @@ def test_decoding_gives_the_reference_s_logits(model: LoadedModel, reference, em
 
 
 def test_a_fed_back_mask_gives_the_reference_s_logits(model: LoadedModel, reference, embedding) -> None:
-    prior = mask_as_prior(np.eye(HEIGHT, WIDTH, dtype=bool), model.predictor)
+    prior = mask_as_prior(np.eye(HEIGHT, WIDTH, dtype=bool), model.mask_input_size)
     with model.inference():
         ask = Ask(1, points=((140.0, 100.0),), labels=(1,), prior=prior)
         (answer,) = decode(model.predictor, embedding, (ask,), (WIDTH, HEIGHT), multimask=False)
@@ -118,4 +118,4 @@ def test_objects_decoded_together_get_what_each_gets_alone(model: LoadedModel, e
 def test_a_mask_smaller_than_a_cell_is_still_a_mask(model: LoadedModel) -> None:
     mask = np.zeros((2000, 2000), dtype=bool)
     mask[1000, 1000] = True
-    assert (mask_as_prior(mask, model.predictor) > 0).sum() == 1
+    assert (mask_as_prior(mask, model.mask_input_size) > 0).sum() == 1

@@ -11,6 +11,9 @@ from streamseg.models.build import LoadedModel
 from streamseg.segmentation.image import ImageSegmenter
 from streamseg.segmentation.prompts import Prompt, PromptLimits
 
+# Rows and columns of nano's coarse masks.
+SIZE = (96, 96)
+
 
 def scene(x: int, index: int = 0) -> Frame:
     """A red square of 60 pixels at column ``x`` before a grey background."""
@@ -29,7 +32,7 @@ def step(segmenter: ImageSegmenter, model: LoadedModel, frame: Frame) -> dict[in
 
 
 def test_a_carried_object_is_found_where_it_moved_to(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter(carry=True)
+    segmenter = ImageSegmenter(SIZE, carry=True)
     segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
     columns = []
     for index in range(8):
@@ -39,7 +42,7 @@ def test_a_carried_object_is_found_where_it_moved_to(model: LoadedModel) -> None
 
 
 def test_without_carry_the_same_prompt_counts_on_every_frame(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter(carry=False)
+    segmenter = ImageSegmenter(SIZE, carry=False)
     segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
     first = step(segmenter, model, scene(40, 0))[1]
     step(segmenter, model, scene(140, 1))
@@ -48,7 +51,7 @@ def test_without_carry_the_same_prompt_counts_on_every_frame(model: LoadedModel)
 
 
 def test_a_correction_of_one_object_leaves_the_others_as_they_were(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter()
+    segmenter = ImageSegmenter(SIZE)
     segmenter.add_prompt(click(70, 80, object_id=1))
     segmenter.add_prompt(click(200, 20, object_id=2))
     frame = scene(40)
@@ -60,14 +63,14 @@ def test_a_correction_of_one_object_leaves_the_others_as_they_were(model: Loaded
 
 
 def test_answers_come_in_the_order_of_the_first_prompts(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter()
+    segmenter = ImageSegmenter(SIZE)
     for object_id in (8, 3, 5):
         segmenter.add_prompt(click(70, 80, object_id))
     assert list(step(segmenter, model, scene(40))) == [8, 3, 5]
 
 
 def test_removed_and_reset_objects_are_gone(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter()
+    segmenter = ImageSegmenter(SIZE)
     for object_id in (1, 2, 3):
         segmenter.add_prompt(click(70, 80, object_id))
     segmenter.remove(2)
@@ -79,7 +82,7 @@ def test_removed_and_reset_objects_are_gone(model: LoadedModel) -> None:
 
 
 def test_replace_starts_the_object_anew(model: LoadedModel) -> None:
-    fresh, replaced = ImageSegmenter(), ImageSegmenter()
+    fresh, replaced = ImageSegmenter(SIZE), ImageSegmenter(SIZE)
     frame = scene(40)
     fresh.add_prompt(click(70, 80))
     replaced.add_prompt(click(200, 20))
@@ -89,18 +92,18 @@ def test_replace_starts_the_object_anew(model: LoadedModel) -> None:
 
 
 def test_a_prompt_given_before_the_first_frame_is_reported_if_it_does_not_fit(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter()
-    segmenter.add_prompt(click(5000, 5))
+    segmenter = ImageSegmenter(SIZE)
+    segmenter.add_prompt(click(5000, 5), tag="the first")
     segmenter.add_prompt(click(70, 80, object_id=2))
     assert list(step(segmenter, model, scene(40))) == [2]
-    ((prompt, error),) = segmenter.take_rejected()
-    assert prompt.object_id == 1
-    assert "outside the 240 x 160 frame" in error.message
+    (rejected,) = segmenter.take_rejected()
+    assert (rejected.object_id, rejected.tag) == (1, "the first")
+    assert "outside the 240 x 160 frame" in rejected.error.message
     assert segmenter.take_rejected() == []
 
 
 def test_a_prompt_that_does_not_fit_a_known_frame_changes_nothing(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter()
+    segmenter = ImageSegmenter(SIZE)
     step(segmenter, model, scene(40))
     with pytest.raises(BadPromptError, match="outside"):
         segmenter.add_prompt(click(240, 5))
@@ -108,7 +111,7 @@ def test_a_prompt_that_does_not_fit_a_known_frame_changes_nothing(model: LoadedM
 
 
 def test_objects_and_points_are_limited() -> None:
-    segmenter = ImageSegmenter(limits=PromptLimits(max_objects=1, max_points=2))
+    segmenter = ImageSegmenter(SIZE, limits=PromptLimits(max_objects=1, max_points=2))
     segmenter.add_prompt(click(1, 1))
     segmenter.add_prompt(click(2, 2))
     with pytest.raises(BadPromptError, match="3 points"):
@@ -118,10 +121,32 @@ def test_objects_and_points_are_limited() -> None:
 
 
 def test_a_mask_prompt_starts_an_object(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter()
+    segmenter = ImageSegmenter(SIZE)
     mask = np.zeros((160, 240), dtype=bool)
     mask[50:110, 40:100] = True
     segmenter.add_prompt(Prompt(1, mask=mask))
     logits = step(segmenter, model, scene(40))[1]
     inside = logits[31:65, 17:39] > 0
     assert inside.mean() > 0.6
+
+
+def test_a_new_box_or_mask_takes_the_former_one_s_place_and_nothing_piles_up(model: LoadedModel) -> None:
+    """Without any frame in between: a client could otherwise fill the memory with masks."""
+    repeated, once = ImageSegmenter(SIZE), ImageSegmenter(SIZE)
+    mask = np.zeros((160, 240), dtype=bool)
+    mask[50:110, 40:100] = True
+    for _ in range(50):
+        repeated.add_prompt(Prompt(1, box_xyxy_px=(0, 0, 20, 20)))
+        repeated.add_prompt(Prompt(1, mask=~mask))
+    for segmenter in (repeated, once):
+        segmenter.add_prompt(Prompt(1, mask=mask))
+        segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
+    assert len(repeated._objects[1].said) == 2
+    np.testing.assert_allclose(step(repeated, model, scene(40))[1], step(once, model, scene(40))[1], atol=1e-4)
+
+
+def test_a_mask_of_another_size_is_refused(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    segmenter.add_prompt(Prompt(1, mask=np.ones((10, 10), dtype=bool)))
+    assert step(segmenter, model, scene(40)) == {}
+    assert "must be (160, 240)" in segmenter.take_rejected()[0].error.message

@@ -1,0 +1,289 @@
+"""Measure the embedded model's masks: clicks and boxes on images, tracking on clips.
+
+    python benchmarks/nano_quality.py --data DIR            the evaluation files, for reporting
+    python benchmarks/nano_quality.py --data DIR --dev      the held-out training images, for choices
+    python benchmarks/nano_quality.py --only cost           milliseconds of a tracked frame
+
+Images: up to two largest instances over 150 px each; the click is at the maximum of the distance
+transform, each further click at the centre of the largest error, all given at once; the box is the
+mask's, right and bottom past the last pixel. Counted is the one mask that a caller gets: for one
+click the best of three candidates by predicted IoU, otherwise the single mask.
+Clips: a prompt on the first frame, tracked forward by `SAM2VideoPredictor`; J and F over the frames
+without first and last. The dev split's clips are made from held-out images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import cv2
+import numpy as np
+import timm
+import torch
+from metrics import Mask, clip_j_and_f, iou
+from numpy.typing import NDArray
+from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+from streamseg.models.nano import WEIGHTS_PATH, build_nano, optimise_for_cpu
+from streamseg.models.nano.training.clips import ClipMaker
+from streamseg.models.nano.training.convert import load_checkpoint_into
+from streamseg.models.nano.training.dataset import (
+    IGNORED_ID,
+    AnnotatedClips,
+    AnnotatedImages,
+    is_held_out,
+    source_of,
+    training_images,
+)
+from streamseg.models.nano.training.prompts import box_xyxy, centre_click_xy, correction_click
+from streamseg.models.nano.training.scenes import SceneMaker
+from streamseg.models.nano.trunk import TRUNK_NAME
+
+_SMALLEST_INSTANCE_PX = 150
+_INSTANCES_PER_IMAGE = 2
+_PROMPTS = ("mask", "box", "click")
+# The sources of the dev split whose objects are what people click.
+_MAIN_DEV_SOURCES = ("ecssd", "duts", "horse", "human", "ccp")
+_DEV_CLIPS = 24
+_DEV_CLIP_FRAMES = 16
+# From here on every slot of the memory and of the pointers is taken.
+_FULL_MEMORY_FRAMES = 17
+
+Clip = tuple[list[NDArray[np.uint8]], list[Mask]]
+
+
+def load_model(weights: Path) -> Any:
+    """The model with the weights of a safetensors file or, averaged, of a training checkpoint."""
+    model = build_nano()
+    load_checkpoint_into(model, weights)
+    return optimise_for_cpu(model.eval())
+
+
+def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
+    """The instances of an image to ask for, largest first."""
+    labelled = (ids != 0) & (ids != IGNORED_ID)
+    # Of clothing parts the person is asked for.
+    masks = [labelled] if source_of(key) == "ccp" else [ids == value for value in np.unique(ids[labelled])]
+    masks = [mask for mask in masks if mask.sum() > _SMALLEST_INSTANCE_PX]
+    return sorted(masks, key=lambda mask: -int(mask.sum()))[:_INSTANCES_PER_IMAGE]
+
+
+def image_figures(model: Any, images: AnnotatedImages, keys: list[str]) -> dict[str, dict[str, float]]:
+    """Mean IoU by source and over all: one click, box, three clicks; and the score's mean error."""
+    predictor = SAM2ImagePredictor(model)
+    cells = model.image_size // 16
+    predictor._bb_feat_sizes = [(4 * cells, 4 * cells), (2 * cells, 2 * cells), (cells, cells)]
+    found: dict[str, list[tuple[float, float, float, float]]] = {}
+    for key in keys:
+        rgb, ids = images.load(key)
+        wanted_masks = instances(key, ids)
+        if not wanted_masks:
+            continue
+        predictor.set_image(rgb)
+        for wanted in wanted_masks:
+            box_mask, _ = _ask(predictor, box=np.array(box_xyxy(wanted)))
+            points, labels = [centre_click_xy(wanted)], [1]
+            click_mask, score = _ask(predictor, points, labels)
+            mask = click_mask
+            for _ in range(2):
+                x, y, label = correction_click(mask, wanted)
+                points, labels = [*points, (x, y)], [*labels, label]
+                mask, _ = _ask(predictor, points, labels)
+            one = iou(click_mask, wanted)
+            found.setdefault(source_of(key), []).append(
+                (one, iou(box_mask, wanted), iou(mask, wanted), abs(score - one))
+            )
+    columns = ("1 click", "box", "3 clicks", "score error")
+    table = {source: _means(columns, rows) for source, rows in sorted(found.items())}
+    table["all"] = _means(columns, [row for rows in found.values() for row in rows])
+    main = [row for source in _MAIN_DEV_SOURCES for row in found.get(source, [])]
+    if main and len(found) > 3:
+        table["main"] = _means(columns, main)
+    return table
+
+
+def _means(columns: tuple[str, ...], rows: list[tuple[float, ...]]) -> dict[str, float]:
+    means = np.mean(np.array(rows), axis=0)
+    return {"n": len(rows), **{name: round(float(value), 4) for name, value in zip(columns, means, strict=True)}}
+
+
+def _ask(
+    predictor: SAM2ImagePredictor,
+    points: list[tuple[int, int]] | None = None,
+    labels: list[int] | None = None,
+    box: NDArray[np.int64] | None = None,
+) -> tuple[Mask, float]:
+    one_click = points is not None and len(points) == 1 and box is None
+    # A pixel's click is at its centre.
+    coordinates = None if points is None else np.array(points) + 0.5
+    masks, scores, _ = predictor.predict(
+        point_coords=coordinates,
+        point_labels=None if labels is None else np.array(labels),
+        box=box,
+        multimask_output=one_click,
+    )
+    best = int(scores.argmax())
+    return masks[best].astype(bool), float(scores[best])
+
+
+def clip_figures(model: Any, clips: dict[str, Clip], prompts: tuple[str, ...]) -> dict[str, dict[str, float]]:
+    """J, F and their mean for every clip and over all, by kind of the first frame's prompt."""
+    table: dict[str, dict[str, float]] = {}
+    for name, (rgbs, wanted) in clips.items():
+        row: dict[str, float] = {}
+        for prompt in prompts:
+            j, f = clip_j_and_f(track(model, rgbs, wanted[0], prompt), wanted)
+            row |= {f"{prompt} J": j, f"{prompt} F": f, f"{prompt} J&F": (j + f) / 2}
+        table[name] = {key: round(value, 4) for key, value in row.items()}
+    table["mean"] = {key: round(float(np.mean([row[key] for row in table.values()])), 4) for key in row}
+    return table
+
+
+@torch.inference_mode()
+def track(model: Any, rgbs: list[NDArray[np.uint8]], first: Mask, prompt: str) -> list[Mask]:
+    """Masks of an object on every frame, from a prompt made of its first mask.
+
+    Args:
+        model: a `SAM2VideoPredictor`.
+        rgbs: frames, uint8 (H, W, 3).
+        first: the object on the first frame.
+        prompt: `mask`, `box` or `click`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _write_frames(rgbs, Path(folder))
+        state = model.init_state(folder)
+    if prompt == "mask":
+        model.add_new_mask(state, 0, 1, first)
+    elif prompt == "box":
+        model.add_new_points_or_box(state, 0, 1, box=np.array(box_xyxy(first), np.float32))
+    else:
+        x, y = centre_click_xy(first)
+        model.add_new_points_or_box(state, 0, 1, points=[[x + 0.5, y + 0.5]], labels=[1])
+    return [(logits[0, 0] > 0).cpu().numpy() for _, _, logits in model.propagate_in_video(state)]
+
+
+@torch.inference_mode()
+def cost_figures(model: Any, frames: int = 32) -> dict[str, dict[str, float]]:
+    """Milliseconds of a tracked frame with a full memory, beside a forward pass of the bare trunk network.
+
+    The two alternate, and medians count, so that other work on the machine disturbs both alike.
+    """
+    bare = timm.create_model(TRUNK_NAME, pretrained=False).eval()
+    size = model.image_size
+    rng = np.random.default_rng(0)
+    rgbs = [rng.integers(0, 255, (size, size, 3), np.uint8) for _ in range(frames)]
+    first = np.zeros((size, size), bool)
+    first[size // 4 : size // 2, size // 4 : size // 2] = True
+    image = torch.zeros(1, 3, size, size)
+    tracked_ms, bare_ms, encode_ms = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        _write_frames(rgbs, Path(folder))
+        state = model.init_state(folder)
+    model.add_new_mask(state, 0, 1, first)
+    tracking = model.propagate_in_video(state)
+    for index in range(frames):
+        tracked = _milliseconds(lambda: next(tracking))
+        if index >= _FULL_MEMORY_FRAMES:
+            tracked_ms.append(tracked)
+            bare_ms.append(_milliseconds(lambda: bare(image)))
+            encode_ms.append(_milliseconds(lambda: model.forward_image(image)))
+    bare_median = float(np.median(bare_ms))
+    rows = {"bare trunk network": bare_ms, "encode": encode_ms, "tracked frame": tracked_ms}
+    return {
+        name: {"ms": round(float(np.median(values)), 1), "times bare": round(float(np.median(values)) / bare_median, 2)}
+        for name, values in rows.items()
+    }
+
+
+def _milliseconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - began)
+
+
+def _write_frames(rgbs: list[NDArray[np.uint8]], folder: Path) -> None:
+    for index, rgb in enumerate(rgbs):
+        path = str(folder / f"{index:05d}.jpg")
+        cv2.imwrite(path, np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95])
+
+
+def _eval_clips(path: Path) -> dict[str, Clip]:
+    stored = AnnotatedClips([path])
+    loaded = {}
+    for name in stored.names:
+        frames = [stored.load(name, index) for index in range(stored.length(name))]
+        loaded[name] = ([rgb for rgb, _ in frames], [mask for _, mask in frames])
+    return loaded
+
+
+def _dev_clips(images: AnnotatedImages, keys: list[str]) -> dict[str, Clip]:
+    clips = ClipMaker(SceneMaker(images, keys, 384))
+    loaded = {}
+    for index in range(_DEV_CLIPS):
+        rng = np.random.default_rng([7, index])
+        while True:
+            clip = clips.draw(rng, _DEV_CLIP_FRAMES)
+            if clip.masks_ntw[0, 0].sum() > 10 * _SMALLEST_INSTANCE_PX:
+                break
+        loaded[f"clip {index:02d}"] = (list(clip.rgbs), [mask.astype(bool) for mask in clip.masks_ntw[0]])
+    return loaded
+
+
+def _print(title: str, table: dict[str, dict[str, float]]) -> None:
+    columns = list(next(iter(table.values())))
+    print(f"\n{title}\n{'':16s}" + "".join(f"{column:>12s}" for column in columns))
+    for name, row in table.items():
+        print(f"{name:16s}" + "".join(f"{row[column]:12.3f}" for column in columns))
+
+
+def main() -> None:
+    """Parse the command line, measure, print tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(), help="folder with the tar files")
+    parser.add_argument("--dev", action="store_true", help="measure on the held-out training images")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or training checkpoint")
+    parser.add_argument("--only", choices=["images", "clips", "cost"], help="measure one part")
+    parser.add_argument("--prompts", nargs="+", choices=_PROMPTS, default=list(_PROMPTS), help="first-frame prompts")
+    parser.add_argument("--json", type=Path, help="also write the tables here")
+    options = parser.parse_args()
+    logging.getLogger().setLevel(logging.WARNING)
+    model = load_model(options.weights)
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    parts: Iterator[tuple[str, Callable[[], dict[str, dict[str, float]]]]] = _parts(model, options)
+    for title, measure in parts:
+        tables[title] = measure()
+        _print(title, tables[title])
+    if options.json:
+        options.json.write_text(json.dumps(tables, indent=1))
+
+
+def _parts(model: Any, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[str, dict[str, float]]]]]:
+    if options.only == "cost":
+        yield "cost of a frame, one object", lambda: cost_figures(model)
+        return
+    if options.dev:
+        images = training_images(options.data)
+        keys = [key for key in images.keys if is_held_out(key)]
+    elif options.only != "clips":
+        images = AnnotatedImages([options.data / "eval-images.tar"])
+        keys = images.keys
+    split = "dev" if options.dev else "eval"
+    if options.only != "clips":
+        yield f"images, {split}", lambda: image_figures(model, images, keys)
+    if options.only != "images":
+        clips = _dev_clips(images, keys) if options.dev else _eval_clips(options.data / "eval-video.tar")
+        yield f"clips, {split}", lambda: clip_figures(model, clips, tuple(options.prompts))
+
+
+if __name__ == "__main__":
+    main()

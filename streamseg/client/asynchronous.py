@@ -1,0 +1,277 @@
+"""The client for asyncio programs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from streamseg.client.connection import Connection, Incoming
+from streamseg.client.kept import AsyncImageSession
+from streamseg.client.live import AsyncStream
+from streamseg.client.pictures import ImageLike, picture_bytes
+from streamseg.client.wire import RemoteResult, gather_prompts, result_from, start_fields, stream_url
+from streamseg.errors import (
+    BadMessageError,
+    BadPromptError,
+    BadStateError,
+    ConnectionLostError,
+    StreamsegError,
+    TooLargeError,
+)
+from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
+
+__all__ = ["AsyncClient", "AsyncImageSession", "AsyncStream"]
+
+# A larger picture waits for the server's limits, so that it is refused by name and not by a broken connection.
+PROMPT_PICTURE_BYTES = 2**20
+
+
+class AsyncClient:
+    """A client of one streamseg server.
+
+    ``url``: ws://, wss://, http://, https:// or host:port. ``token``: what the server asks of clients, if anything.
+    ``reconnect``: whether ``segment`` connects again, once, when its kept connection turns out to be gone.
+    ``timeout_s``: how long an answer may take before ConnectionLostError; None waits for ever.
+
+    All errors are StreamsegErrors: those of the server with its code, and ConnectionLostError.
+    """
+
+    def __init__(
+        self,
+        url: str = "ws://127.0.0.1:8000",
+        token: str | None = None,
+        *,
+        reconnect: bool = True,
+        timeout_s: float | None = 120.0,
+    ) -> None:
+        self.url = stream_url(url)
+        self._token = token
+        self._reconnect = reconnect
+        self._timeout_s = timeout_s
+        self._connection: Connection | None = None
+        self._opened: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def connect(self) -> None:
+        """Connect now; otherwise the first ``segment`` does."""
+        async with self._turn:
+            await self._connected()
+
+    async def close(self) -> None:
+        """Close all connections, those of image sessions and streams too. The client cannot be used again."""
+        self._closed = True
+        opened, self._connection = list(self._opened), None
+        await asyncio.gather(*(connection.close() for connection in opened))
+
+    async def segment(
+        self,
+        image: ImageLike,
+        *,
+        points_xy_px: PointsLike | None = None,
+        labels: LabelsLike | None = None,
+        box_xyxy_px: BoxLike | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        multimask: bool = False,
+        score_threshold: float | None = None,
+        refine: Any = None,
+        overlay: bool = False,
+        window: tuple[float, float] | None = None,
+    ) -> RemoteResult:
+        """Segment one picture, over a connection that is kept from call to call.
+
+        ``image``: a path or bytes (sent as they are), a PIL image or uint8 (H, W, 3) RGB (see ``picture_bytes``).
+        ``points_xy_px``: [(x, y), ...] pixels with ``labels`` 1 (object, the default) or 0 (background) and
+        ``box_xyxy_px`` speak of object 1; for several objects give ``prompts``. ``refine``: a RefineOptions or a
+        mapping with its fields; default: the server's. ``overlay``: also fetch the picture with the masks drawn over
+        it. ``window``: of 16-bit pictures, the values that become black and white.
+        Calls from several tasks take turns.
+        """
+        asked = gather_prompts(points_xy_px, labels, box_xyxy_px, prompts)
+        if not asked:
+            raise BadPromptError("say what to segment: points_xy_px, box_xyxy_px or prompts")
+        start = start_fields(
+            "image",
+            asked,
+            overlay=overlay,
+            multimask=multimask,
+            score_threshold=score_threshold,
+            refine=refine,
+            window=window,
+        )
+        picture = await asyncio.to_thread(picture_bytes, image)
+        async with self._turn:
+            fresh = self._connection is None
+            try:
+                return await self._one_picture(start, picture)
+            except ConnectionLostError:
+                if fresh or self._closed or not self._reconnect:
+                    raise
+            return await self._one_picture(start, picture)
+
+    async def image_session(
+        self,
+        image: ImageLike,
+        *,
+        multimask: bool = False,
+        score_threshold: float | None = None,
+        refine: Any = None,
+        overlay: bool = False,
+        window: tuple[float, float] | None = None,
+    ) -> AsyncImageSession:
+        """Send a picture once and keep it at the server, to click again and again: a connection of its own.
+
+        Use it with ``async with await client.image_session(...) as session``.
+        """
+        start = start_fields(
+            "image",
+            (),
+            overlay=overlay,
+            multimask=multimask,
+            score_threshold=score_threshold,
+            refine=refine,
+            window=window,
+            keep=True,
+        )
+        picture = await asyncio.to_thread(picture_bytes, image)
+        session = AsyncImageSession(self._open, start, picture, timeout_s=self._timeout_s, reconnect=self._reconnect)
+        await session.open()
+        return session
+
+    async def stream(
+        self,
+        *,
+        prompts: Sequence[Prompt] | None = None,
+        carry: bool = True,
+        multimask: bool = False,
+        score_threshold: float | None = None,
+        refine: Any = None,
+        overlay: bool = False,
+    ) -> AsyncStream:
+        """Open a session for live frames, on a connection of its own; the newest frame wins.
+
+        ``carry``: each object goes on from its previous mask; otherwise its prompts are applied to every frame anew.
+        Use it with ``async with await client.stream(...) as stream``.
+        """
+        start = start_fields(
+            "frames",
+            list(prompts or ()),
+            overlay=overlay,
+            carry=carry,
+            multimask=multimask,
+            score_threshold=score_threshold,
+            refine=refine,
+        )
+        return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s)
+
+    async def _open(self) -> Connection:
+        if self._closed:
+            raise BadStateError("this client is closed: make a new one")
+        connection = await Connection.open(self.url, self._token)
+        self._opened.add(connection)
+        return connection
+
+    async def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = await self._open()
+        return self._connection
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _one_picture(self, start: Mapping[str, Any], picture: bytes) -> RemoteResult:
+        connection = await self._connected()
+        try:
+            outcome = await _PictureExchange(connection, start, picture, self._timeout_s).run()
+        except BaseException:
+            # What was under way would be read as the next call's answer.
+            await self._drop()
+            raise
+        if isinstance(outcome, StreamsegError):
+            raise outcome
+        return outcome
+
+
+class _PictureExchange:
+    """One picture's start, frame, result and done."""
+
+    def __init__(
+        self, connection: Connection, start: Mapping[str, Any], picture: bytes, timeout_s: float | None
+    ) -> None:
+        self._connection = connection
+        self._start = start
+        self._picture = picture
+        self._timeout_s = timeout_s
+        self._began_s = time.perf_counter()
+        self._sent = False
+        self._stop_id: str | None = None
+        self._failure: StreamsegError | None = None
+        self._result: RemoteResult | None = None
+
+    async def run(self) -> RemoteResult | StreamsegError:
+        """The result, or the server's refusal after which the connection is free again.
+
+        Raises where the connection is of no more use.
+        """
+        await self._connection.send({**self._start, "request_id": self._connection.next_id()})
+        if len(self._picture) <= PROMPT_PICTURE_BYTES:
+            await self._send_picture()
+        try:
+            while not await self._handle(await self._connection.receive_within(self._timeout_s)):
+                pass
+        except StreamsegError as lost:
+            raise self._failure or lost from None
+        if self._failure is not None:
+            return self._failure
+        return self._result or BadMessageError("the server ended the session without a result")
+
+    async def _handle(self, message: Incoming) -> bool:
+        """Take in one message; True when the exchange is over."""
+        answers_stop = self._stop_id is not None and message.request_id == self._stop_id
+        match message.type:
+            case "ready" if not self._sent and self._failure is None:
+                await self._offer_picture(message.fields.get("limits"))
+            case "result":
+                latency_ms = 1e3 * (time.perf_counter() - self._began_s)
+                self._result = result_from(message.fields, message.attachments, latency_ms)
+            case "done":
+                return self._stop_id is None or answers_stop
+            case "error" if answers_stop:
+                # The session had ended by itself.
+                return True
+            case "error":
+                await self._fail(message.error())
+        return False
+
+    async def _offer_picture(self, limits: Any) -> None:
+        most = limits.get("max_image_bytes") if isinstance(limits, Mapping) else None
+        if isinstance(most, int) and len(self._picture) > most:
+            await self._fail(TooLargeError(f"the picture has {len(self._picture)} bytes; the server takes {most}"))
+        else:
+            await self._send_picture()
+
+    async def _send_picture(self) -> None:
+        self._sent = True
+        await self._connection.send_frame({"request_id": self._connection.next_id()}, self._picture)
+
+    async def _fail(self, error: StreamsegError) -> None:
+        # Whether a session still runs depends on what failed: the answer to stop tells where this exchange ends.
+        if self._failure is None:
+            self._failure = error
+            self._stop_id = self._connection.next_id()
+            await self._connection.send({"type": "stop", "request_id": self._stop_id})

@@ -1,0 +1,1 @@
+"""Training of the embedded model; see `README.md` in the folder above for the recipe."""

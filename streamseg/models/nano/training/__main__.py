@@ -1,0 +1,120 @@
+"""Train the embedded model: `python -m streamseg.models.nano.training --data DIR --stage image`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+from streamseg.models.nano.architecture import IMAGE_SIZE, build_nano
+from streamseg.models.nano.training.clips import Clip, ClipMaker
+from streamseg.models.nano.training.convert import load_checkpoint_into
+from streamseg.models.nano.training.dataset import AnnotatedClips, is_held_out, training_images
+from streamseg.models.nano.training.frozen_norm import freeze_statistics
+from streamseg.models.nano.training.image_stage import image_loss
+from streamseg.models.nano.training.imagenet import load_imagenet
+from streamseg.models.nano.training.scenes import Scene, SceneMaker
+from streamseg.models.nano.training.trainer import Schedule, Trainer
+from streamseg.models.nano.training.video_stage import clip_loss, warm_start_memory
+from streamseg.models.nano.weights_file import WEIGHTS_PATH
+
+_SCENES_PER_STEP = 4
+_CLIP_FRAMES = (3, 4, 5, 6, 8)
+_CLIP_FRAMES_SHARES = (0.15, 0.25, 0.2, 0.2, 0.2)
+_WARM_START_CLIPS = 6
+_IMAGENET = "imagenet"
+
+Batch = Clip | list[Scene]
+
+
+class _Batches(Dataset[Batch]):
+    """The data of every step; each step draws from its own seed, so that a resumed run sees the same."""
+
+    def __init__(
+        self, clips: ClipMaker, scenes: SceneMaker, clip_share: float, seed: int, first: int, end: int
+    ) -> None:
+        self._clips, self._scenes, self._clip_share = clips, scenes, clip_share
+        self._seed, self._first, self._end = seed, first, end
+
+    def __len__(self) -> int:
+        return self._end - self._first
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self._seed, self._first + index])
+        if rng.random() < self._clip_share:
+            return self._clips.draw(rng, int(rng.choice(_CLIP_FRAMES, p=_CLIP_FRAMES_SHARES)))
+        return [self._scenes.draw(rng) for _ in range(_SCENES_PER_STEP)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and train one stage."""
+    options = _parse(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(options.threads)
+    # OpenCV's thread pool does not survive the fork into the loader's process.
+    cv2.setNumThreads(1)
+    torch.manual_seed(options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "pid").write_text(str(os.getpid()))
+
+    images = training_images(options.data)
+    scenes = SceneMaker(images, [key for key in images.keys if not is_held_out(key)], options.image_size)
+    clips = ClipMaker(scenes, AnnotatedClips([options.data / "train-video.tar"]))
+
+    model = build_nano(options.image_size)
+    if options.weights == _IMAGENET:
+        load_imagenet(model.image_encoder.trunk)
+    else:
+        load_checkpoint_into(model, Path(options.weights))
+    # Eval mode: no dropout, and the same choices among masks as when the model is used.
+    model.eval().to(torch.device(options.device))
+    freeze_statistics(model.image_encoder.trunk)
+    if options.warm_start_memory:
+        rng = np.random.default_rng([options.seed, 2])
+        warm_start_memory(model, [clips.draw(rng, 2) for _ in range(_WARM_START_CLIPS)])
+    trainer = Trainer(model, Schedule(steps=options.steps))
+    checkpoint = options.out / f"{options.stage}.pt"
+    if options.resume:
+        trainer.load(checkpoint)
+
+    clip_share = options.clip_share if options.stage == "video" else 0.0
+    batches = _Batches(clips, scenes, clip_share, options.seed, trainer.step, options.steps)
+
+    def loss_of(batch: Batch, step: int) -> Tensor:
+        rng = np.random.default_rng([options.seed, step, 1])
+        return clip_loss(model, batch, rng) if isinstance(batch, Clip) else image_loss(model, batch, rng)
+
+    sampler = SequentialSampler(batches)
+    loader = DataLoader(batches, batch_size=None, sampler=sampler, num_workers=1, prefetch_factor=4)
+    trainer.run(loader, loss_of, checkpoint, options.save_every)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m streamseg.models.nano.training", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train-NN.tar and train-video.tar")
+    parser.add_argument("--out", type=Path, default=Path(".train"), help="folder for checkpoints")
+    parser.add_argument("--stage", choices=["image", "video"], default="image", help="stills alone, or with clips")
+    parser.add_argument("--clip-share", type=float, default=0.5, help="share of the video stage's steps spent on clips")
+    parser.add_argument("--steps", type=int, default=5000, help="steps of the stage")
+    parser.add_argument(
+        "--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or checkpoint to start from"
+    )
+    parser.add_argument("--warm-start-memory", action="store_true", help="the memory parts were never trained")
+    parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
+    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="side of the training images in pixels")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

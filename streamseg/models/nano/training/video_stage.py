@@ -1,0 +1,219 @@
+"""One training step on a clip: a prompt on the first frame, then tracking through the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+from torch import Tensor
+
+from streamseg.models.nano.training.clips import Clip
+from streamseg.models.nano.training.image_stage import normalised_nchw
+from streamseg.models.nano.training.losses import DecoderOutput, prediction_loss, soft_targets
+from streamseg.models.nano.training.prompts import correction_click, jittered_box_xyxy, random_click_xy
+
+_STRIDE = 4
+_SMALLEST_VISIBLE_PX = 60
+_KINDS = ("mask", "box", "click")
+_KIND_SHARES = (0.4, 0.3, 0.3)
+_GAP_RATE = 0.25
+_LARGEST_GAP = 14
+_CORRECTION_RATE = 0.15
+_TOLD_RATE = 0.5
+_SURE_LOGIT = 10.0
+
+
+class _DecoderTap:
+    """Keeps what the decoder said, and may correct its word on whether there is an object.
+
+    Attributes:
+        heard: the output of every call since it was last cleared.
+        told: bool (P,) or None; if set, the tracker goes on with this instead of the score.
+    """
+
+    def __init__(self) -> None:
+        self.heard: list[DecoderOutput] = []
+        self.told: Tensor | None = None
+
+    @contextmanager
+    def on(self, model: SAM2VideoPredictor) -> Iterator[None]:
+        """Listen to a model's decoder inside a `with` block."""
+        decoder = model.sam_mask_decoder
+        original = decoder.predict_masks
+
+        def predict_masks(**arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            masks, ious, tokens, object_logits = original(**arguments)
+            self.heard.append(DecoderOutput(masks, ious, object_logits))
+            if self.told is not None:
+                object_logits = (2 * self.told[:, None].to(object_logits.dtype) - 1) * _SURE_LOGIT
+            return masks, ious, tokens, object_logits
+
+        decoder.predict_masks = predict_masks
+        try:
+            yield
+        finally:
+            del decoder.predict_masks
+
+
+def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
+    """Track a clip's objects with the model's own `track_step`, and mark every frame.
+
+    The trunk gets no gradient here (stills teach it), which makes a frame three times cheaper.
+
+    Args:
+        model: the model in eval mode, so that it chooses among masks as when it is used.
+        clip: frames of the model's size.
+        rng: chooses the prompts.
+
+    Returns:
+        A scalar loss with its graph.
+    """
+    device = model.device
+    masks_ntw = torch.from_numpy(clip.masks_ntw).to(device)
+    objects, frames = masks_ntw.shape[:2]
+    targets = torch.stack([soft_targets(masks_ntw[:, t], _STRIDE) for t in range(frames)])
+    present = masks_ntw.sum(dim=(2, 3)).T >= _SMALLEST_VISIBLE_PX
+    features, positions = _encode(model, normalised_nchw(list(clip.rgbs), device))
+
+    kind = str(rng.choice(_KINDS, p=_KIND_SHARES))
+    # A jump after the first frame stands for a long clip, where the prompt lies far back.
+    gap = int(rng.integers(1, _LARGEST_GAP + 1)) if rng.random() < _GAP_RATE else 0
+    corrected_frame = int(rng.integers(1, frames)) if rng.random() < _CORRECTION_RATE else -1
+    told = rng.random() < _TOLD_RATE
+    memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+    losses: list[Tensor] = []
+    tap = _DecoderTap()
+    with tap.on(model):
+        for t in range(frames):
+            tap.told = present[t] if told else None
+            step = _frame_arguments(model, features, positions, t, objects)
+            step |= {"frame_idx": t + gap if t else 0, "output_dict": memory, "num_frames": 1000}
+            if t == 0:
+                points, masks = _first_prompts(kind, clip.masks_ntw[:, 0], masks_ntw[:, 0], rng)
+                output = model.track_step(is_init_cond_frame=True, point_inputs=points, mask_inputs=masks, **step)
+                memory["cond_frame_outputs"][0] = output
+            else:
+                output = model.track_step(is_init_cond_frame=False, point_inputs=None, mask_inputs=None, **step)
+                memory["non_cond_frame_outputs"][t + gap] = output
+            # From a mask the decoder only makes the pointer; its own masks are not shown.
+            if t or kind != "mask":
+                losses.append(
+                    prediction_loss(tap.heard[-1], targets[t], present[t], ambiguous=bool(t) or kind == "click")
+                )
+            if t == corrected_frame:
+                output = _correct(model, output, clip.masks_ntw[:, t], step, rng)
+                memory["non_cond_frame_outputs"][t + gap] = output
+                losses.append(prediction_loss(tap.heard[-1], targets[t], present[t], ambiguous=True))
+    return torch.stack(losses).mean()
+
+
+def _encode(model: SAM2VideoPredictor, images_nchw: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    encoder = model.image_encoder
+    with torch.no_grad():
+        maps = encoder.trunk(images_nchw)
+    features, positions = encoder.neck(maps)
+    features, positions = features[: -encoder.scalp], positions[: -encoder.scalp]
+    features[0] = model.sam_mask_decoder.conv_s0(features[0])
+    features[1] = model.sam_mask_decoder.conv_s1(features[1])
+    return features, positions
+
+
+def _frame_arguments(
+    model: SAM2VideoPredictor, features: list[Tensor], positions: list[Tensor], t: int, objects: int
+) -> dict[str, Any]:
+    frame = {
+        "backbone_fpn": [level[t : t + 1].expand(objects, -1, -1, -1) for level in features],
+        "vision_pos_enc": [level[t : t + 1].expand(objects, -1, -1, -1) for level in positions],
+    }
+    _, vision, vision_positions, sizes = model._prepare_backbone_features(frame)
+    return {"current_vision_feats": vision, "current_vision_pos_embeds": vision_positions, "feat_sizes": sizes}
+
+
+def _first_prompts(
+    kind: str, masks_nhw: NDArray[np.uint8], on_device_nhw: Tensor, rng: Generator
+) -> tuple[dict[str, Tensor] | None, Tensor | None]:
+    if kind == "mask":
+        return None, on_device_nhw[:, None].float()
+    masks = masks_nhw.astype(bool)
+    if kind == "box":
+        points = np.stack([jittered_box_xyxy(mask, rng).reshape(2, 2) for mask in masks])
+        labels = np.tile(np.array([2, 3], np.int32), (len(masks), 1))
+    else:
+        points = np.array([[random_click_xy(mask, rng)] for mask in masks], np.float64)
+        labels = np.ones((len(masks), 1), np.int32)
+    return _point_inputs(points, labels, on_device_nhw.device), None
+
+
+def _point_inputs(points: NDArray[Any], labels: NDArray[np.int32], device: torch.device) -> dict[str, Tensor]:
+    return {
+        "point_coords": torch.from_numpy(points.astype(np.float32)).to(device),
+        "point_labels": torch.from_numpy(labels).to(device),
+    }
+
+
+def _correct(
+    model: SAM2VideoPredictor,
+    output: dict[str, Any],
+    masks_nhw: NDArray[np.uint8],
+    step: dict[str, Any],
+    rng: Generator,
+) -> dict[str, Any]:
+    """Click once into the error of every object on a tracked frame."""
+    shown = output["pred_masks_high_res"][:, 0].detach().cpu().numpy() > 0
+    clicks = np.array([correction_click(s, w, rng) for s, w in zip(shown, masks_nhw.astype(bool), strict=True)])
+    points = _point_inputs(clicks[:, None, :2] + 0.5, clicks[:, 2:].astype(np.int32), model.device)
+    corrected: dict[str, Any] = model.track_step(
+        is_init_cond_frame=False,
+        point_inputs=points,
+        mask_inputs=None,
+        prev_sam_mask_logits=output["pred_masks"].detach().clamp(-32, 32),
+        **step,
+    )
+    return corrected
+
+
+@torch.no_grad()
+def warm_start_memory(model: SAM2VideoPredictor, clips: list[Clip]) -> None:
+    """Bring untrained memory parts near to doing no harm, in place.
+
+    The decoder was trained on features that had not passed the memory; untrained attention ends in
+    a norm that gives them another scale. A straight line per channel undoes that, a first guess
+    makes the mask into the logits that the prompt encoder knows, and objects count as present.
+
+    Args:
+        model: a model whose memory parts have never been trained.
+        clips: a few clips to fit the line on.
+    """
+    model.mask_downsample.weight.fill_(20 / model.mask_downsample.weight.numel())
+    model.mask_downsample.bias.fill_(-10)
+    score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
+    score.weight.mul_(0.05)
+    score.bias.fill_(4)
+    norm = model.memory_attention.norm
+    norm.weight.fill_(1)
+    norm.bias.fill_(0)
+    normed: list[Tensor] = []
+    wanted: list[Tensor] = []
+    handle = norm.register_forward_hook(lambda _module, _inputs, output: normed.append(output.flatten(0, 1)))
+    for clip in clips:
+        features, positions = _encode(model, normalised_nchw(list(clip.rgbs), model.device))
+        memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        masks = torch.from_numpy(clip.masks_ntw[:1, 0]).to(model.device)[:, None].float()
+        for t in range(2):
+            step = _frame_arguments(model, features, positions, t, 1)
+            step |= {"frame_idx": t, "output_dict": memory, "num_frames": 1000, "is_init_cond_frame": t == 0}
+            output = model.track_step(point_inputs=None, mask_inputs=None if t else masks, **step)
+            memory["non_cond_frame_outputs" if t else "cond_frame_outputs"][t] = output
+        wanted.append((step["current_vision_feats"][-1] + model.no_mem_embed).transpose(0, 1).flatten(0, 1))
+    handle.remove()
+    x, y = torch.cat(normed), torch.cat(wanted)
+    centred = x - x.mean(dim=0)
+    slope = (centred * (y - y.mean(dim=0))).sum(dim=0) / centred.square().sum(dim=0)
+    norm.weight.copy_(slope)
+    norm.bias.copy_(y.mean(dim=0) - slope * x.mean(dim=0))

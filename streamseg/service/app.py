@@ -1,0 +1,235 @@
+"""The ASGI application: the page, health, metrics, and the websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from streamseg import __version__
+from streamseg.engine import Engine
+from streamseg.errors import OverloadedError, StreamsegError
+from streamseg.models.build import LoadedModel
+from streamseg.service.metrics import CONTENT_TYPE, Metrics
+from streamseg.service.protocol import VERSION, ModelInfo, SessionLimits
+from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
+from streamseg.service.websocket import Connection
+from streamseg.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER_S = 5.0
+
+# What the page is made of; the machine's own table of types may lack or misname these.
+_MEDIA_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+}
+
+
+def web_root() -> Path:
+    """The folder of the page: inside an installed package, else in the source tree."""
+    package = Path(__file__).parent.parent
+    installed = package / "_web"
+    return installed if installed.is_dir() else package.parent / "clients" / "web"
+
+
+class Service:
+    """What the handlers of one application share."""
+
+    def __init__(self, settings: Settings, model: LoadedModel, page: Path) -> None:
+        self.settings = settings
+        self.model = model
+        self.guard = Guard(settings)
+        self.engine: Engine | None = None
+        self.metrics = Metrics(lambda: 0.0 if self.engine is None else float(self.engine.depth))
+        self.model_info = ModelInfo(
+            name=model.name, device=str(model.device), reason=model.reason, licence=model.licence
+        )
+        self._samples = _samples(page)
+        self._connections = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        """Run the inference thread as long as the application."""
+        self.engine = Engine(self.model, self.settings.limits.queue_length)
+        try:
+            yield
+        finally:
+            # Waits for the frame that is in work.
+            await asyncio.to_thread(self.engine.close)
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """One of the ``max_sessions`` connections; raises OverloadedError if all are taken."""
+        most = self.settings.limits.max_sessions
+        if self._connections >= most:
+            raise OverloadedError(
+                f"all {most} connections of this server are taken; try again later", retry_after_s=RETRY_AFTER_S
+            )
+        self._connections += 1
+        self.metrics.connections.inc()
+        try:
+            yield
+        finally:
+            self._connections -= 1
+            self.metrics.connections.dec()
+
+    @property
+    def ready(self) -> bool:
+        return self.engine is not None and self.engine.alive
+
+    def info(self) -> dict[str, Any]:
+        """What a client may want to know before it opens a session."""
+        limits = self.settings.limits
+        return {
+            "version": __version__,
+            "protocol": VERSION,
+            "model": self.model_info.model_dump() | {"image_size": self.model.image_size},
+            "modes": ["image"],
+            "limits": {name: getattr(limits, name) for name in SessionLimits.model_fields},
+            "samples": self._samples,
+        }
+
+
+async def _page(request: Request) -> Response:
+    files: PageFiles = request.app.state.files
+    return await files.get_response("index.html", request.scope)
+
+
+async def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+async def _readiness(request: Request) -> Response:
+    service: Service = request.app.state.service
+    status = "ready" if service.ready else "not ready"
+    body = {"status": status, "model": service.model.name}
+    return JSONResponse(body, status_code=200 if service.ready else 503, headers={"Cache-Control": "no-store"})
+
+
+async def _metrics(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.guard.check_token(request.headers)
+    return Response(service.metrics.render(), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
+
+
+async def _info(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.guard.check_origin(request.headers)
+    service.guard.check_token(request.headers)
+    return JSONResponse(service.info(), headers={"Cache-Control": "no-store"})
+
+
+async def _stream(websocket: WebSocket) -> None:
+    service: Service = websocket.app.state.service
+    try:
+        subprotocol = service.guard.check_websocket(websocket)
+        with service.slot():
+            if service.engine is None:
+                raise OverloadedError("the service is not ready yet")
+            await websocket.accept(subprotocol)
+            await Connection(websocket, service.engine, service.settings, service.metrics, service.model_info).serve()
+    except StreamsegError as error:
+        service.metrics.error(error.code)
+        await refuse(error, websocket.scope, websocket.receive, websocket.send)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StreamsegError)
+    service: Service = request.app.state.service
+    service.metrics.error(error.code)
+    return error_response(error)
+
+
+class PageFiles(StaticFiles):
+    """The files of the page: no listings, nothing hidden, always revalidated."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if any(part.startswith(".") and part != "." for part in Path(path).parts):
+            raise HTTPException(404)
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+    def file_response(self, full_path: Any, stat_result: Any, scope: Scope, status_code: int = 200) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        media_type = _MEDIA_TYPES.get(Path(full_path).suffix.lower())
+        if media_type is None or isinstance(response, NotModifiedResponse):
+            return response
+        return FileResponse(full_path, status_code=status_code, stat_result=stat_result, media_type=media_type)
+
+
+def create_app(settings: Settings, model: LoadedModel) -> Starlette:
+    """The service around ``model``; raises BadSettingError where ``settings`` would let strangers in."""
+    check_bind(settings)
+    page = web_root()
+    service = Service(settings, model, page)
+    files = PageFiles(directory=page, check_dir=False)
+    app = Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/healthz", _health),
+            Route("/readyz", _readiness),
+            Route("/metrics", _metrics),
+            Route("/v1/info", _info),
+            WebSocketRoute("/v1/stream", _stream),
+            Mount("/", files),
+        ],
+        middleware=[Middleware(SecurityMiddleware, guard=service.guard)],
+        exception_handlers={StreamsegError: _on_error},
+        lifespan=service.lifespan,
+    )
+    app.state.service = service
+    app.state.files = files
+    return app
+
+
+def _samples(page: Path) -> dict[str, Any]:
+    """The samples that come with the page, with their addresses."""
+    try:
+        listed = json.loads((page / "samples" / "index.json").read_text("utf-8"))
+        clip = listed.get("clip")
+        return {
+            "images": [_sample(one) for one in listed.get("images", [])],
+            "clip": None if clip is None else _sample(clip),
+        }
+    except FileNotFoundError:
+        return {"images": [], "clip": None}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        logger.warning("the list of samples cannot be read", exc_info=True)
+        return {"images": [], "clip": None}
+
+
+def _sample(entry: dict[str, str]) -> dict[str, str]:
+    file = entry["file"]
+    return {
+        "name": file,
+        "url": f"/samples/{quote(file)}",
+        "title": entry.get("title", file),
+        "credit": entry.get("credit", ""),
+    }

@@ -1,0 +1,109 @@
+"""What a session asks for, and what it is told: plain values between the state machine and the socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from streamseg.errors import BadPromptError
+from streamseg.service.protocol import (
+    FrameMessage,
+    ObjectFields,
+    PromptRequest,
+    Remove,
+    Reset,
+    Result,
+    ServerText,
+    Start,
+)
+
+CLOSE_GOING_AWAY = 1001
+CLOSE_POLICY = 1008
+CLOSE_FAULT = 1011
+
+Edit: TypeAlias = PromptRequest | Remove | Reset
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Set up what segments, with the prompts of ``start``."""
+
+    start: Start
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Carry out a prompt, a removal or a reset. ``newest_frame``: index of the newest frame received."""
+
+    request: Edit
+    newest_frame: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Segment a picture."""
+
+    frame: FrameMessage
+    index: int
+    time_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Segment the kept picture again, because of the prompt ``request_id``."""
+
+    segment: Segment
+    request_id: str | None
+
+
+Work: TypeAlias = Open | Change | Segment | Again
+
+
+@dataclass(frozen=True, slots=True)
+class Segmented:
+    """What a ``Segment`` or ``Again`` came to. ``rejected``: prompts that did not fit, by their request ids."""
+
+    width: int
+    height: int
+    timings_ms: dict[str, float]
+    objects: list[ObjectFields]
+    attachments: tuple[bytes, ...] = ()
+    rejected: tuple[tuple[str | None, BadPromptError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a text message."""
+
+    message: ServerText
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """Send a result and, right behind it, its attachments."""
+
+    message: Result
+    attachments: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A frame gave way to a newer one; for whoever counts."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The session is over: free what ``Open`` set up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection once everything before was sent."""
+
+    code: int
+    reason: str
+
+
+Effect: TypeAlias = Send | SendResult | Drop | Release | Close

@@ -1,0 +1,53 @@
+"""What the service counts, for Prometheus. Every application has a registry of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# From a fraction of a frame's encoding to a large model's frame on a CPU.
+_STAGE_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """``queue_depth``: asked whenever the metrics are read."""
+
+    def __init__(self, queue_depth: Callable[[], float]) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.connections = self._gauge("connections", "Open websocket connections.")
+        self.sessions = self._gauge("sessions", "Sessions under way.")
+        self.sessions_total = self._counter("sessions_opened", "Sessions that were opened.")
+        self.frames = self._counter("frames", "Frames that were segmented.")
+        self.dropped = self._counter("frames_dropped", "Frames of live sources that gave way to newer ones.")
+        self._errors = Counter("streamseg_errors", "Errors sent to clients.", ["code"], registry=self.registry)
+        self._stages = Histogram(
+            "streamseg_stage_seconds",
+            "Time per frame and stage.",
+            ["stage"],
+            buckets=_STAGE_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._gauge("queue_depth", "Works that wait for the model.").set_function(queue_depth)
+
+    def error(self, code: str) -> None:
+        """Count an error sent to a client, or a refused handshake or request."""
+        self._errors.labels(code).inc()
+
+    def stages(self, timings_ms: Mapping[str, float]) -> None:
+        """Count the times of one frame."""
+        for stage, ms in timings_ms.items():
+            self._stages.labels(stage).observe(ms / 1e3)
+
+    def render(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, what: str) -> Counter:
+        return Counter(f"streamseg_{name}", what, registry=self.registry)
+
+    def _gauge(self, name: str, what: str) -> Gauge:
+        return Gauge(f"streamseg_{name}", what, registry=self.registry)

@@ -1,0 +1,370 @@
+"""The messages of the wire protocol, version 1, as strict models; ``docs/protocol.md`` explains them.
+
+The JSON Schema in ``docs/protocol.schema.json`` is printed by ``python -m streamseg.service.protocol``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
+
+from streamseg.errors import BadPromptError, StreamsegError
+from streamseg.segmentation.masks import MaskRegion, State
+from streamseg.segmentation.prompts import MAX_OBJECT_ID, Prompt
+
+VERSION = 1
+SUBPROTOCOL = "streamseg.v1"
+
+MAX_REQUEST_ID_CHARS = 64
+MAX_PROMPTS = 1024
+MAX_POINTS = 4096
+# Whole numbers up to here survive a client whose numbers are doubles.
+MAX_WHOLE = 2**53
+MAX_AREA_PX = 2**31 - 1
+MAX_RADIUS_PX = 64
+
+T = TypeVar("T")
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+# Left out of the JSON where there is nothing to say; `null` is for values that are known to be none.
+Maybe = Annotated[T | None, Field(exclude_if=_is_none)]
+Whole: TypeAlias = Annotated[int, Field(ge=0, le=MAX_WHOLE)]
+ObjectId: TypeAlias = Annotated[int, Field(ge=0, le=MAX_OBJECT_ID)]
+RequestId: TypeAlias = Annotated[str, Field(max_length=MAX_REQUEST_ID_CHARS)]
+Number: TypeAlias = Annotated[int, Field(ge=-MAX_WHOLE, le=MAX_WHOLE)] | float
+PointXY: TypeAlias = Annotated[list[float], Field(min_length=2, max_length=2)]
+BoxXYXY: TypeAlias = Annotated[list[float], Field(min_length=4, max_length=4)]
+Window: TypeAlias = Annotated[list[float], Field(min_length=2, max_length=2)]
+AreaPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_AREA_PX)]
+RadiusPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_RADIUS_PX)]
+Lowered: TypeAlias = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
+MaskForm: TypeAlias = Literal["rle", "png", "polygons", "none"]
+Source: TypeAlias = Literal["image", "frames"]
+
+
+class Message(BaseModel):
+    """Strict: unknown fields, booleans as numbers, texts as numbers, NaN and infinities are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class Rle(Message):
+    """A mask as COCO compressed RLE; ``size`` is [height, width]."""
+
+    size: Annotated[list[Annotated[int, Field(ge=1, le=MAX_AREA_PX)]], Field(min_length=2, max_length=2)]
+    counts: str
+
+
+class PromptFields(Message):
+    """What is said about one object; coordinates are pixels of the upright frame."""
+
+    object_id: ObjectId
+    points_xy_px: Annotated[list[PointXY], Field(max_length=MAX_POINTS)] = []
+    labels: Annotated[list[int], Field(max_length=MAX_POINTS)] = []
+    box_xyxy_px: BoxXYXY | None = None
+    mask: Rle | None = None
+    frame: Whole | None = None
+    replace: bool = False
+
+    def to_prompt(self, newest_frame: int, max_pixels: int) -> Prompt:
+        """The prompt that is meant; ``newest_frame`` is taken where none is named.
+
+        Raises BadPromptError. ``max_pixels`` bounds what a few characters of RLE may unpack to.
+        """
+        mask = None
+        if self.mask is not None:
+            height, width = self.mask.size
+            if width * height > max_pixels:
+                raise BadPromptError(f"a mask of {width} x {height} is larger than any frame of this session may be")
+            mask = MaskRegion.from_rle({"size": [height, width], "counts": self.mask.counts}).full()
+        return Prompt(
+            object_id=self.object_id,
+            frame=newest_frame if self.frame is None else self.frame,
+            points_xy_px=self.points_xy_px,
+            labels=self.labels,
+            box_xyxy_px=self.box_xyxy_px,
+            mask=mask,
+        )
+
+
+class RefineFields(Message):
+    """Clean-up of masks; what is left out stays at the server's default."""
+
+    min_area_px: Maybe[AreaPx] = None
+    max_hole_px: Maybe[AreaPx] = None
+    close_px: Maybe[RadiusPx] = None
+    smooth_px: Maybe[RadiusPx] = None
+    largest_only: Maybe[bool] = None
+
+
+class LowerLimits(Message):
+    """Limits that a client wants lower than the server's."""
+
+    max_objects: Maybe[Lowered] = None
+    max_points: Maybe[Lowered] = None
+    max_image_pixels: Maybe[Lowered] = None
+
+
+# Client to server, text
+
+
+class Start(Message):
+    """Open a session."""
+
+    type: Literal["start"]
+    version: int
+    source: Source
+    mode: Literal["image"] = "image"
+    prompts: Annotated[list[PromptFields], Field(max_length=MAX_PROMPTS)] = []
+    masks: MaskForm = "rle"
+    overlay: bool = False
+    overlay_quality: Annotated[int, Field(ge=1, le=100)] = 85
+    carry: bool = True
+    multimask: bool = False
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    refine: RefineFields | None = None
+    window: Window | None = None
+    keep: bool = False
+    limits: LowerLimits = LowerLimits()
+    request_id: RequestId | None = None
+
+
+class PromptRequest(PromptFields):
+    """Say more about one object."""
+
+    type: Literal["prompt"]
+    request_id: RequestId | None = None
+
+
+class Remove(Message):
+    """Forget one object."""
+
+    type: Literal["remove"]
+    object_id: ObjectId
+    request_id: RequestId | None = None
+
+
+class Reset(Message):
+    """Forget all objects."""
+
+    type: Literal["reset"]
+    request_id: RequestId | None = None
+
+
+class Stop(Message):
+    """End the session; what is in work is finished."""
+
+    type: Literal["stop"]
+    request_id: RequestId | None = None
+
+
+# Client to server, binary
+
+
+class FrameHeader(Message):
+    """Header of a picture."""
+
+    type: Literal["frame"]
+    index: Whole | None = None
+    time_s: float | None = None
+    timestamp_ms: Number | None = None
+    request_id: RequestId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameMessage:
+    """A picture as it came: an image file in ``payload``."""
+
+    header: FrameHeader
+    payload: bytes
+
+    @property
+    def request_id(self) -> str | None:
+        return self.header.request_id
+
+
+# Server to client, text
+
+
+class ModelInfo(Message):
+    """The model that answers, and why it was chosen."""
+
+    name: str
+    device: str
+    reason: str
+    licence: str
+
+
+class SessionLimits(Message):
+    """The limits that hold for a session."""
+
+    max_objects: int
+    max_points: int
+    max_image_pixels: int
+    max_image_bytes: int
+    max_message_bytes: int
+    messages_per_s: float
+    idle_timeout_s: float
+
+
+class Ready(Message):
+    """The session is open."""
+
+    type: Literal["ready"]
+    version: int
+    request_id: Maybe[str] = None
+    session_id: str
+    model: ModelInfo
+    limits: SessionLimits
+
+
+class Ok(Message):
+    """A request was carried out."""
+
+    type: Literal["ok"]
+    of: Literal["prompt", "remove", "reset"]
+    request_id: Maybe[str] = None
+
+
+class CandidateFields(Message):
+    """Another reading of an ambiguous prompt."""
+
+    score: float
+    rle: Maybe[Rle] = None
+    polygons: Maybe[list[list[float]]] = None
+
+
+class ObjectFields(Message):
+    """One object on one frame. ``score`` is the model's predicted IoU."""
+
+    object_id: int
+    state: State
+    score: float
+    area_px: int
+    box_xyxy_px: Annotated[list[int], Field(min_length=4, max_length=4)] | None
+    rle: Maybe[Rle] = None
+    polygons: Maybe[list[list[float]]] = None
+    candidates: Maybe[list[CandidateFields]] = None
+
+
+class Result(Message):
+    """A frame was segmented; ``attachments`` binary messages follow at once."""
+
+    type: Literal["result"]
+    index: int
+    time_s: float
+    timestamp_ms: Maybe[Number] = None
+    request_id: Maybe[str] = None
+    width: int
+    height: int
+    timings_ms: dict[str, float]
+    dropped: int
+    attachments: int
+    objects: list[ObjectFields]
+
+
+class Done(Message):
+    """The session has ended."""
+
+    type: Literal["done"]
+    request_id: Maybe[str] = None
+    frames: int
+    dropped: int
+
+
+class Failure(Message):
+    """Something failed; ``code`` is stable, ``message`` is for people."""
+
+    type: Literal["error"]
+    code: str
+    message: str
+    request_id: Maybe[str] = None
+    index: Maybe[int] = None
+    retry_after_s: Maybe[float] = None
+
+    @classmethod
+    def of(cls, error: StreamsegError, *, request_id: str | None = None, index: int | None = None) -> Failure:
+        """The message for ``error``; a request id that the error itself carries comes first."""
+        return cls(
+            type="error",
+            code=error.code,
+            message=error.message,
+            request_id=error.request_id if error.request_id is not None else request_id,
+            index=index,
+            retry_after_s=error.retry_after_s,
+        )
+
+
+# Server to client, binary
+
+
+class MaskHeader(Message):
+    """Header of a mask: an 8-bit grey PNG of the frame's size, 255 where the object is."""
+
+    type: Literal["mask"]
+    index: int
+    object_id: int
+    format: Literal["png"]
+    candidate: Maybe[int] = None
+
+
+class OverlayHeader(Message):
+    """Header of the frame with the masks drawn over it."""
+
+    type: Literal["overlay"]
+    index: int
+    format: Literal["jpeg"]
+
+
+ClientText: TypeAlias = Start | PromptRequest | Remove | Reset | Stop
+ClientMessage: TypeAlias = ClientText | FrameMessage
+ServerText: TypeAlias = Ready | Ok | Result | Done | Failure
+ServerHeader: TypeAlias = MaskHeader | OverlayHeader
+
+CLIENT_TEXT: dict[str, type[ClientText]] = {
+    "start": Start,
+    "prompt": PromptRequest,
+    "remove": Remove,
+    "reset": Reset,
+    "stop": Stop,
+}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of all messages, grouped by direction and kind."""
+    groups: dict[str, tuple[type[Message], ...]] = {
+        "ClientText": tuple(CLIENT_TEXT.values()),
+        "ClientBinaryHeader": (FrameHeader,),
+        "ServerText": (Ready, Ok, Result, Done, Failure),
+        "ServerBinaryHeader": (MaskHeader, OverlayHeader),
+    }
+    models = [(model, "validation") for group in groups.values() for model in group]
+    _, definitions = models_json_schema(models, ref_template="#/$defs/{model}")  # type: ignore[arg-type]
+    defs = definitions["$defs"]
+    for name, group in groups.items():
+        defs[name] = {"oneOf": [{"$ref": f"#/$defs/{model.__name__}"} for model in group]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "streamseg wire protocol, version 1",
+        "description": "Text messages and the JSON headers of binary messages; see protocol.md.",
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in groups],
+        "$defs": dict(sorted(defs.items())),
+    }
+
+
+def schema_text() -> str:
+    """The contents of ``docs/protocol.schema.json``."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(schema_text())

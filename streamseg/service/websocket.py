@@ -1,0 +1,303 @@
+"""A session machine on a Starlette websocket: one task reads, one writes, one works.
+
+The reader never waits for the others, because uvicorn's own queue of messages is unbounded: what comes too fast is
+dropped, refused or answered by the session machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from streamseg.engine import Engine
+from streamseg.errors import InternalError, StreamsegError
+from streamseg.media.frame import Frame
+from streamseg.media.image import decode_image
+from streamseg.pipeline import Pipeline, StreamOptions
+from streamseg.segmentation.masks import FrameResult
+from streamseg.segmentation.refine import RefineOptions
+from streamseg.service.codec import encode_text
+from streamseg.service.effects import (
+    CLOSE_FAULT,
+    Again,
+    Change,
+    Close,
+    Drop,
+    Effect,
+    Open,
+    Release,
+    Segment,
+    Segmented,
+    Send,
+    SendResult,
+    Work,
+)
+from streamseg.service.encoding import encode_result
+from streamseg.service.metrics import Metrics
+from streamseg.service.outbox import Outbox, OutboxFullError, Packet
+from streamseg.service.protocol import (
+    Failure,
+    ModelInfo,
+    PromptFields,
+    PromptRequest,
+    Ready,
+    Remove,
+    SessionLimits,
+    Start,
+)
+from streamseg.service.session import Session
+from streamseg.settings import Limits, Settings
+
+logger = logging.getLogger(__name__)
+
+# Key in the ASGI scope's extensions under which our server offers to drop a connection without further ado.
+ABORT_EXTENSION = "streamseg.abort"
+
+# Prompts whose request ids are kept until a frame has shown that they fit; prompts without frames must not pile up.
+MAX_ASKED = 128
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What one session segments with."""
+
+    start: Start
+    limits: Limits
+    pipeline: Pipeline
+
+
+class Connection:
+    """One accepted websocket, until it ends."""
+
+    def __init__(
+        self, websocket: WebSocket, engine: Engine, settings: Settings, metrics: Metrics, model: ModelInfo
+    ) -> None:
+        self._websocket = websocket
+        self._engine = engine
+        self._settings = settings
+        self._metrics = metrics
+        self._session = Session(model, self._lowered, messages_per_s=settings.limits.messages_per_s)
+        self._outbox = Outbox()
+        self._awake = asyncio.Event()
+        self._stream: _Stream | None = None
+        self._heard_at = time.monotonic()
+        self._heard = False
+
+    async def serve(self) -> None:
+        """Serve until the client leaves, breaks a rule or the server shuts down; nothing stays behind."""
+        tasks = [
+            asyncio.create_task(self._guarded(part), name=f"streamseg-{name}")
+            for name, part in (("read", self._read), ("write", self._write), ("work", self._work))
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._release()
+
+    async def _guarded(self, part: Callable[[], object]) -> None:
+        """Run one of the tasks; how it fails decides how the connection ends."""
+        try:
+            await part()  # type: ignore[misc]
+        except WebSocketDisconnect:
+            pass
+        except (TimeoutError, OutboxFullError):
+            logger.info("a client does not read what it is sent; dropping its connection")
+            self._abort()
+        except Exception as error:
+            reason = _internal(error).message
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._websocket.close(CLOSE_FAULT, reason)
+            except Exception:
+                self._abort()
+
+    def _abort(self) -> None:
+        # A close frame would wait behind everything else that the client does not read.
+        abort = self._websocket.scope.get("extensions", {}).get(ABORT_EXTENSION)
+        if abort is not None:
+            abort()
+
+    async def _read(self) -> None:
+        limits = self._settings.limits
+        while True:
+            limit_s = limits.idle_timeout_s if self._heard else min(limits.handshake_timeout_s, limits.idle_timeout_s)
+            try:
+                async with asyncio.timeout_at(self._idle_at(limit_s)):
+                    message = await self._websocket.receive()
+            except TimeoutError:
+                self._perform(self._session.idle(limit_s))
+                if self._session.closed:
+                    # The writer ends the connection once the reason is on its way.
+                    await asyncio.Event().wait()
+                continue
+            if message["type"] == "websocket.disconnect":
+                return
+            self._heard_at, self._heard = time.monotonic(), True
+            data = message.get("bytes")
+            self._perform(self._session.receive(message["text"] if data is None else data))
+            # Messages that are there already come without a pause; the other tasks must get their turn too.
+            await asyncio.sleep(0)
+
+    def _idle_at(self, limit_s: float) -> float:
+        now = time.monotonic()
+        # While a frame is in work, silence is what a patient client does.
+        since = now if self._session.busy else self._heard_at
+        return asyncio.get_running_loop().time() + max(since + limit_s - now, 0.0)
+
+    async def _write(self) -> None:
+        while True:
+            item = await self._outbox.next()
+            async with asyncio.timeout(self._settings.limits.send_timeout_s):
+                if isinstance(item, Close):
+                    await self._websocket.close(item.code, item.reason)
+                    return
+                for message in item.messages:
+                    if isinstance(message, str):
+                        await self._websocket.send_text(message)
+                    else:
+                        await self._websocket.send_bytes(message)
+            self._outbox.sent()
+
+    async def _work(self) -> None:
+        while True:
+            # Asked before the work is taken, so that it is the newest frame that is taken then.
+            await self._outbox.room()
+            work = self._session.take()
+            if work is None:
+                self._awake.clear()
+                await self._awake.wait()
+                continue
+            outcome = await self._outcome(work)
+            self._heard_at = time.monotonic()
+            self._perform(self._session.ended(outcome))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(message):
+                    if isinstance(message, Failure):
+                        self._metrics.error(message.code)
+                    elif isinstance(message, Ready):
+                        self._metrics.sessions_total.inc()
+                    self._outbox.put(Packet((encode_text(message),)))
+                case SendResult(result, attachments):
+                    self._metrics.frames.inc()
+                    self._metrics.stages(result.timings_ms)
+                    self._outbox.put(Packet((encode_text(result), *attachments), result=True))
+                case Drop():
+                    self._metrics.dropped.inc()
+                case Release():
+                    self._release()
+                case Close():
+                    self._outbox.put(effect)
+        self._awake.set()
+
+    # Work
+
+    async def _outcome(self, work: Work) -> Segmented | StreamsegError | None:
+        try:
+            match work:
+                case Open(start):
+                    await self._open(start)
+                case Change():
+                    await self._change(work)
+                case Segment() | Again():
+                    return await self._segment(work)
+        except StreamsegError as error:
+            return error
+        except Exception as error:
+            return _internal(error)
+        return None
+
+    async def _open(self, start: Start) -> None:
+        limits = self._settings.limits.lowered(start.limits.model_dump(exclude_none=True))
+        options = StreamOptions(
+            mode=start.mode,
+            carry=start.carry,
+            multimask=start.multimask,
+            score_threshold=start.score_threshold,
+            refine=self._refine(start),
+        )
+        self._stream = _Stream(start, limits, Pipeline(self._engine, options, limits.prompts()))
+        self._metrics.sessions.inc()
+        for prompt in start.prompts:
+            await self._say(self._stream, prompt, 0, start.request_id)
+
+    def _refine(self, start: Start) -> RefineOptions:
+        wanted = {} if start.refine is None else start.refine.model_dump(exclude_none=True)
+        return dataclasses.replace(self._settings.refine, **wanted)
+
+    async def _change(self, change: Change) -> None:
+        stream = self._running()
+        match change.request:
+            case PromptRequest() as request:
+                await self._say(stream, request, change.newest_frame, request.request_id)
+            case Remove(object_id=object_id):
+                stream.pipeline.remove(object_id)
+            case _:
+                stream.pipeline.reset()
+
+    async def _say(self, stream: _Stream, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
+        most = stream.limits.max_image_pixels
+        if fields.mask is None:
+            prompt = fields.to_prompt(newest_frame, most)
+        else:
+            prompt = await asyncio.to_thread(fields.to_prompt, newest_frame, most)
+        stream.pipeline.add_prompt(prompt, fields.replace, request_id)
+
+    async def _segment(self, work: Segment | Again) -> Segmented:
+        stream = self._running()
+        start = stream.start
+
+        def finish(frame: Frame, result: FrameResult) -> Segmented:
+            return encode_result(frame, result, start)
+
+        if isinstance(work, Again):
+            segmented = await stream.pipeline.rerun(finish)
+        else:
+            window = None if start.window is None else (start.window[0], start.window[1])
+
+            def load() -> Frame:
+                return decode_image(
+                    work.frame.payload,
+                    limits=stream.limits.image(),
+                    window=window,
+                    index=work.index,
+                    time_s=work.time_s,
+                )
+
+            segmented = await stream.pipeline.run(load, finish)
+        rejected = tuple((one.tag, one.error) for one in stream.pipeline.take_rejected())
+        return dataclasses.replace(segmented, rejected=rejected)
+
+    def _running(self) -> _Stream:
+        if self._stream is None:
+            raise RuntimeError("the session machine gave work without a session")
+        return self._stream
+
+    def _release(self) -> None:
+        if self._stream is not None:
+            self._stream.pipeline.close()
+            self._stream = None
+            self._metrics.sessions.dec()
+
+    def _lowered(self, start: Start) -> SessionLimits:
+        limits = self._settings.limits.lowered(start.limits.model_dump(exclude_none=True))
+        return SessionLimits(**{name: getattr(limits, name) for name in SessionLimits.model_fields})
+
+
+def _internal(error: Exception) -> InternalError:
+    """What a client hears of a fault of ours: a number under which the log has the rest."""
+    number = secrets.token_hex(6)
+    logger.error("fault %s", number, exc_info=error)
+    return InternalError(f"a fault of the server; its log has the details under {number}")

