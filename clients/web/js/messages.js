@@ -1,0 +1,83 @@
+/**
+ * Failures in words that a person understands: what happened, and what to do about it.
+ */
+
+/** @typedef {{code: string, message: string, retry_after_s?: number | null}} ServerError */
+
+/** @type {Record<string, string>} */
+const CAMERA = {
+  NotAllowedError:
+    "The camera is blocked. Allow it for this page (the camera sign in the address bar), then try again. The sample clip works without a camera.",
+  NotFoundError: "No camera was found. Plug one in, or use the sample clip.",
+  OverconstrainedError: "This camera cannot deliver a usable picture. Choose another one, or use the sample clip.",
+  NotReadableError: "The camera is in use by another program. Close that program, then try again.",
+  AbortError: "The camera stopped before it delivered a picture. Try again.",
+};
+
+/** @param {unknown} error what getUserMedia threw */
+export function cameraProblem(error) {
+  const name = error instanceof Error || error instanceof DOMException ? error.name : "";
+  return CAMERA[name] ?? "The camera could not be started. Try again, or use the sample clip.";
+}
+
+export const CAMERA_NEEDS_HTTPS =
+  "Browsers only give a camera to pages on https or on localhost. Open this page that way, or use the sample clip.";
+export const CAMERA_ENDED = "The camera was unplugged or taken away. Start it again when it is back.";
+export const CLIP_FAILED = "The sample clip could not be played by this browser.";
+export const TOKEN_NEEDED = "This server asks for a token. Whoever runs it can tell you.";
+export const TOKEN_WRONG = "That token was not accepted. Check it and try again.";
+export const UNREACHABLE = "The server does not answer. It may be restarting; trying again.";
+export const SERVER_BUSY = "The server is full at the moment. Trying again.";
+export const CONNECTION_LOST = "Connection lost. Trying again; clicks have to wait.";
+export const CONNECTION_LOST_FOLLOWING =
+  "Connection lost. Trying again; clicks have to wait. Your objects go on from where they were last seen.";
+export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
+export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
+export const PICTURE_NOT_READY = "The picture is still being read. Try that click again in a moment.";
+export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or choose a file.";
+export const EMPTY_FILE = "This file is empty. Choose a picture.";
+export const FILE_TOO_LARGE = "This file is larger than the server takes. Choose a smaller picture.";
+
+/**
+ * @param {ServerError} error
+ * @returns {string}
+ */
+export function serverProblem(error) {
+  switch (error.code) {
+    case "unsupported_media":
+      return `This file cannot be used: ${sentence(error.message)}`;
+    case "too_large":
+      return `This file is too large: ${sentence(error.message)}`;
+    case "bad_prompt":
+      return `That click could not be used: ${sentence(error.message)}`;
+    case "overloaded":
+      return SERVER_BUSY;
+    case "rate_limited":
+      return "Too many messages in a short time. Slowing down.";
+    case "unauthorized":
+      return TOKEN_NEEDED;
+    case "forbidden_origin":
+      return "This server does not accept this page's address. Open the page that the server itself shows.";
+    case "out_of_memory":
+      return "The server ran out of memory for this. Try fewer objects or a smaller picture.";
+    case "unsupported_version":
+      return "The server is of another version than this page. Reload the page.";
+    default:
+      return sentence(error.message || "Something went wrong on the server");
+  }
+}
+
+/** @param {number} bytes @param {number} most */
+export function fileTooLarge(bytes, most) {
+  return `This file has ${megabytes(bytes)}; this server takes pictures of up to ${megabytes(most)}.`;
+}
+
+/** @param {number} bytes */
+export function megabytes(bytes) {
+  return `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MB`;
+}
+
+/** @param {string} text */
+function sentence(text) {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}

@@ -1,0 +1,168 @@
+/**
+ * The objects of one session: what the user pointed at, and what the last result said about each.
+ */
+
+import { contours } from "./contours.js";
+import { EXCLUDE, INCLUDE } from "./gestures.js";
+import { contains, decode } from "./rle.js";
+
+/** Longest side to which masks are unpacked for drawing; downloads unpack them in full. */
+const DRAWN_SIDE = 1280;
+
+/**
+ * @typedef {{kind: "point", x: number, y: number, label: number}
+ *   | {kind: "box", x1: number, y1: number, x2: number, y2: number}} Mark shares of width and height, 0 to 1
+ *
+ * @typedef {object} SegObject
+ * @property {number} id
+ * @property {string} name
+ * @property {"waiting" | "tracked" | "lost" | "low_score"} state waiting: no result yet
+ * @property {Mark[]} marks in the order in which they were made
+ * @property {number | null} score
+ * @property {number} areaPx
+ * @property {number} areaShare of the frame, 0 to 1
+ * @property {[number, number, number, number] | null} boxXyxyPx
+ * @property {import("./rle.js").Rle | null} rle
+ * @property {import("./rle.js").Bitmap | null} bitmap
+ * @property {number[][]} polygons in pixels of the bitmap
+ */
+
+export class Objects {
+  /** @param {() => void} onChange called after every change */
+  constructor(onChange) {
+    this.onChange = onChange;
+    /** @type {Map<number, SegObject>} */
+    this.byId = new Map();
+    /** @type {number | null} */
+    this.selected = null;
+    this.nextId = 1;
+  }
+
+  get size() {
+    return this.byId.size;
+  }
+
+  /** @returns {SegObject[]} */
+  all() {
+    return [...this.byId.values()];
+  }
+
+  /** @returns {number | null} */
+  newest() {
+    return this.all().at(-1)?.id ?? null;
+  }
+
+  /** @returns {SegObject} */
+  add() {
+    const id = this.nextId++;
+    /** @type {SegObject} */
+    const object = {
+      id,
+      name: `Object ${id}`,
+      state: "waiting",
+      marks: [],
+      score: null,
+      areaPx: 0,
+      areaShare: 0,
+      boxXyxyPx: null,
+      rle: null,
+      bitmap: null,
+      polygons: [],
+    };
+    this.byId.set(id, object);
+    this.onChange();
+    return object;
+  }
+
+  /** @param {number} id */
+  remove(id) {
+    this.byId.delete(id);
+    if (this.selected === id) this.selected = null;
+    this.onChange();
+  }
+
+  /** Forgets all. Ids go on: a result that is still on its way must not be taken for a new object's. */
+  clear() {
+    this.byId.clear();
+    this.selected = null;
+    this.onChange();
+  }
+
+  /** For a new session: forgets all, and ids start again. */
+  restart() {
+    this.nextId = 1;
+    this.clear();
+  }
+
+  /** @param {number | null} id */
+  select(id) {
+    this.selected = id;
+    this.onChange();
+  }
+
+  /**
+   * The newest object whose mask holds the point.
+   * @param {number} x @param {number} y shares of width and height
+   * @returns {number | null}
+   */
+  at(x, y) {
+    const hit = this.all().findLast((object) => object.bitmap && contains(object.bitmap, x, y));
+    return hit?.id ?? null;
+  }
+
+  /**
+   * Takes over what a result says. Objects that it does not name keep what they have; those removed here in the
+   * meantime stay removed.
+   * @param {{width: number, height: number, objects: any[]}} result
+   */
+  apply(result) {
+    for (const found of result.objects) {
+      const object = this.byId.get(found.object_id);
+      if (!object) continue;
+      object.state = found.state;
+      object.score = found.score;
+      object.areaPx = found.area_px;
+      object.areaShare = found.area_px / (result.width * result.height);
+      object.boxXyxyPx = found.box_xyxy_px;
+      object.rle = found.rle ?? null;
+      const visible = found.rle && found.area_px > 0;
+      object.bitmap = visible ? decode(found.rle, DRAWN_SIDE) : null;
+      object.polygons = object.bitmap ? contours(object.bitmap) : [];
+    }
+    this.onChange();
+  }
+}
+
+/**
+ * All marks of an object as one prompt, in pixels of a frame of `width` x `height`.
+ * @param {number} objectId
+ * @param {Mark[]} marks
+ * @param {number} width @param {number} height
+ */
+export function promptOf(objectId, marks, width, height) {
+  const points = marks.filter((mark) => mark.kind === "point");
+  const box = marks.findLast((mark) => mark.kind === "box");
+  /** @type {Record<string, unknown>} */
+  const prompt = { object_id: objectId };
+  if (points.length) {
+    prompt.points_xy_px = points.map(({ x, y }) => [inFrame(x, width), inFrame(y, height)]);
+    prompt.labels = points.map(({ label }) => (label === INCLUDE ? INCLUDE : EXCLUDE));
+  }
+  if (box) {
+    prompt.box_xyxy_px = [box.x1 * width, box.y1 * height, box.x2 * width, box.y2 * height].map(tenth);
+  }
+  return prompt;
+}
+
+/**
+ * A share as a pixel coordinate with 0 <= value < size.
+ * @param {number} share @param {number} size
+ */
+function inFrame(share, size) {
+  return Math.max(0, Math.min(tenth(share * size), size - 0.1));
+}
+
+/** @param {number} value */
+function tenth(value) {
+  return Math.round(value * 10) / 10;
+}

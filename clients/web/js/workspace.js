@@ -1,0 +1,189 @@
+/**
+ * Stage, toolbar and list of objects: what all tabs have in common. A tab gives it pictures and results, and is told
+ * what the user points at.
+ */
+
+import { fromTemplate, part, setText } from "./dom.js";
+import { EXCLUDE, INCLUDE, describeNext, interpret } from "./gestures.js";
+import { ObjectList } from "./object-list.js";
+import { Objects } from "./objects.js";
+import { cssColor } from "./palette.js";
+import { Stage } from "./stage.js";
+
+/** @typedef {import("./objects.js").Mark} Mark */
+/** @typedef {import("./objects.js").SegObject} SegObject */
+
+/**
+ * @typedef {object} Tab
+ * @property {string} label of the stage, for screen readers
+ * @property {string} hint on the stage until the first click
+ * @property {string} emptyWords in the list while there is no object
+ * @property {boolean} showMarks whether clicks stay visible
+ * @property {() => string | null} refusal why pointing is impossible now, null: it is possible
+ * @property {(object: SegObject, mark: Mark) => void} onMark the mark is the newest of the object's marks
+ * @property {(id: number) => void} onRemove
+ * @property {() => void} onClear
+ * @property {((id: number) => void) | null} onSave
+ */
+
+let workspaces = 0;
+
+export class Workspace {
+  /**
+   * @param {HTMLElement} host
+   * @param {Tab} tab
+   * @param {import("./notices.js").Notices} notices
+   */
+  constructor(host, tab, notices) {
+    this.host = host;
+    this.tab = tab;
+    this.notices = notices;
+    host.append(fromTemplate("workspace-template"));
+    this.root = /** @type {HTMLElement} */ (host.lastElementChild);
+    this.toolbar = part(host, "toolbar");
+    this.next = part(host, "next");
+    this.side = part(host, "side");
+    /** @type {HTMLInputElement[]} */
+    this.radios = [...this.toolbar.querySelectorAll("input[type=radio]")];
+    const group = `click-${++workspaces}`;
+    for (const radio of this.radios) {
+      radio.name = group;
+      radio.addEventListener("change", () => this.refresh());
+    }
+    this.objects = new Objects(() => this.refresh());
+    this.stage = new Stage(host, {
+      onPoint: (spot, exclude) => this.pointed(spot, exclude),
+      onBox: (box) => this.boxed(box),
+    });
+    this.stage.showMarks = tab.showMarks;
+    this.stage.element.setAttribute("aria-label", tab.label);
+    this.list = new ObjectList(
+      host,
+      {
+        onSelect: (id) => this.objects.select(this.objects.selected === id ? null : id),
+        onDelete: (id) => this.remove(id),
+        onClear: () => this.clear(),
+        onNew: () => {
+          this.startNew();
+          this.stage.element.focus();
+        },
+        onSave: tab.onSave,
+      },
+      tab.emptyWords,
+    );
+    this.everPointed = false;
+    this.waitingWords = "";
+    document.addEventListener("keydown", (event) => this.key(event));
+    this.refresh();
+  }
+
+  get label() {
+    return this.radios.find((radio) => radio.checked)?.value === "0" ? EXCLUDE : INCLUDE;
+  }
+
+  /**
+   * With a picture the stage and its tools are there, without one the welcome is.
+   * @param {boolean} active
+   */
+  setActive(active) {
+    this.root.dataset.active = String(active);
+    part(this.host, "welcome").hidden = active;
+    this.toolbar.hidden = !active;
+    this.stage.show(active);
+    this.refresh();
+  }
+
+  /**
+   * What the stage is waiting for; empty: nothing.
+   * @param {string} words
+   */
+  setWaiting(words) {
+    this.waitingWords = words;
+    this.stage.element.setAttribute("aria-busy", String(words !== ""));
+    this.refresh();
+  }
+
+  refresh() {
+    if (!this.list) return;
+    const { selected } = this.objects;
+    const all = this.objects.all();
+    this.list.show(all, selected);
+    const name = selected === null ? null : (this.objects.byId.get(selected)?.name ?? null);
+    setText(this.next, describeNext(name, this.label, all.length > 0));
+    this.stage.setHint(this.waitingWords || (this.everPointed || all.length ? "" : this.tab.hint));
+    this.stage.objects = all;
+    this.stage.selected = selected;
+    this.stage.draw();
+  }
+
+  /**
+   * @param {import("./stage.js").Spot} spot
+   * @param {boolean} exclude by key, button or long press
+   */
+  pointed(spot, exclude) {
+    const label = exclude ? EXCLUDE : this.label;
+    this.act("point", label, spot, { kind: "point", ...spot, label });
+  }
+
+  /** @param {{x1: number, y1: number, x2: number, y2: number}} box */
+  boxed(box) {
+    this.act("box", INCLUDE, { x: (box.x1 + box.x2) / 2, y: (box.y1 + box.y2) / 2 }, { kind: "box", ...box });
+  }
+
+  /**
+   * @param {"point" | "box"} gesture
+   * @param {number} label
+   * @param {import("./stage.js").Spot} spot
+   * @param {Mark} mark
+   */
+  act(gesture, label, spot, mark) {
+    const action = interpret(gesture, label, {
+      selected: this.objects.selected,
+      hit: this.objects.at(spot.x, spot.y),
+      newest: this.objects.newest(),
+    });
+    if (action.kind === "none") return this.notices.show("click", action.why, { passing: true });
+    if (action.kind === "select") return this.objects.select(action.objectId);
+    const refusal = this.tab.refusal();
+    if (refusal) return this.notices.show("click", refusal, { passing: true });
+    this.notices.hide("click");
+    this.everPointed = true;
+    const object = action.kind === "new" ? this.objects.add() : this.objects.byId.get(action.objectId);
+    if (!object) return;
+    object.marks.push(mark);
+    if (gesture === "point") this.stage.ping(spot, label === INCLUDE ? cssColor(object.id) : "#ffffff");
+    this.tab.onMark(object, mark);
+    this.refresh();
+  }
+
+  /** @param {number} id */
+  remove(id) {
+    this.objects.remove(id);
+    this.tab.onRemove(id);
+  }
+
+  clear() {
+    this.objects.clear();
+    this.tab.onClear();
+    this.stage.element.focus();
+  }
+
+  /** The next click is a new object. */
+  startNew() {
+    for (const radio of this.radios) radio.checked = radio.value === "1";
+    this.objects.select(null);
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    if (this.host.hidden || event.defaultPrevented || event.target instanceof HTMLSelectElement) return;
+    if (event.target instanceof HTMLInputElement && event.target.type !== "radio") return;
+    if (event.key === "Escape") {
+      if (!this.stage.cancel()) this.startNew();
+    } else if (event.key === "Delete" || event.key === "Backspace") {
+      const { selected } = this.objects;
+      if (selected !== null) this.remove(selected);
+    } else return;
+    event.preventDefault();
+  }
+}

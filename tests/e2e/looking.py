@@ -1,0 +1,81 @@
+"""What a person sees on the stage, read from its canvases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from playwright.sync_api import Page
+
+OpenPage = Callable[..., Page]
+"""The fixture ``open_page``: (path, url=, expected=, width=, height=) -> the page."""
+
+# The orange disc's centre in the picture, in shares of its size, and the overlay's opacity there. Picture and overlay
+# are drawn together, so both are of the same frame.
+_LOOK = """(panel) => {
+    const picture = document.querySelector(`${panel} .picture`);
+    const overlay = document.querySelector(`${panel} .overlay`);
+    const {width, height} = picture;
+    const {data} = picture.getContext("2d").getImageData(0, 0, width, height);
+    let count = 0, sumX = 0, sumY = 0;
+    for (let y = 0; y < height; y += 2) for (let x = 0; x < width; x += 2) {
+        const at = 4 * (y * width + x);
+        if (data[at] > 170 && data[at + 2] < 90) { count++; sumX += x; sumY += y; }
+    }
+    if (!count) return null;
+    const [x, y] = [sumX / count / width, sumY / count / height];
+    const alpha = (shareX, shareY) => overlay.getContext("2d").getImageData(
+        Math.floor(shareX * overlay.width), Math.floor(shareY * overlay.height), 1, 1).data[3];
+    return {x, y, onDisc: alpha(x, y), inCorner: alpha(0.02, 0.98)};
+}"""
+
+
+def see_disc(page: Page, panel: str) -> dict[str, float] | None:
+    """x, y of the disc (shares of the picture), opacity of the overlay on it and in the lower left corner."""
+    seen: dict[str, float] | None = page.evaluate(_LOOK, panel)
+    return seen
+
+
+def wait_for_disc(page: Page, panel: str) -> dict[str, float]:
+    """The same, once the stage shows the disc."""
+    page.wait_for_function(f"(panel) => ({_LOOK})(panel) !== null", arg=panel)
+    seen = see_disc(page, panel)
+    assert seen is not None
+    return seen
+
+
+def wait_for_mask_on_disc(page: Page, panel: str) -> dict[str, float]:
+    """The same, once the disc is tinted."""
+    page.wait_for_function(f"(panel) => (({_LOOK})(panel)?.onDisc ?? 0) > 40", arg=panel)
+    seen = see_disc(page, panel)
+    assert seen is not None
+    return seen
+
+
+def click_stage(page: Page, panel: str, x: float, y: float, button: str = "left", shift: bool = False) -> None:
+    """Click the picture at shares of its size."""
+    box = page.locator(f"{panel} .stage").bounding_box()
+    assert box is not None
+    if shift:
+        page.keyboard.down("Shift")
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"], button=button)  # type: ignore[arg-type]
+    if shift:
+        page.keyboard.up("Shift")
+
+
+def drag_stage(page: Page, panel: str, x1: float, y1: float, x2: float, y2: float) -> None:
+    """Drag a box over the picture, in shares of its size."""
+    box = page.locator(f"{panel} .stage").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + x1 * box["width"], box["y"] + y1 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + x2 * box["width"], box["y"] + y2 * box["height"], steps=4)
+    page.mouse.up()
+
+
+def wait_for_frames(page: Page, panel: str, more: int) -> None:
+    """Until the stage has shown results of frames at least ``more`` later than the present one."""
+    now = int(page.locator(f"{panel} .stage").get_attribute("data-index") or 0)
+    page.wait_for_function(
+        "([panel, index]) => Number(document.querySelector(`${panel} .stage`).dataset.index ?? 0) >= index",
+        arg=[panel, now + more],
+    )

@@ -1,0 +1,117 @@
+"""The tab Live in a real browser, against a real server, with the embedded model."""
+
+from __future__ import annotations
+
+import time
+
+from looking import OpenPage, click_stage, drag_stage, see_disc, wait_for_disc, wait_for_frames, wait_for_mask_on_disc
+from playwright.sync_api import Page, expect
+
+from streamseg.models.build import LoadedModel
+from streamseg.service.server import Server
+from streamseg.settings import load_settings
+
+PANEL = "#panel-live"
+
+
+def start_camera(page: Page) -> dict[str, float]:
+    page.get_by_role("button", name="Use the camera").click()
+    return wait_for_disc(page, PANEL)
+
+
+def follow_disc(page: Page) -> None:
+    disc = start_camera(page)
+    click_stage(page, PANEL, disc["x"], disc["y"])
+    wait_for_mask_on_disc(page, PANEL)
+
+
+def test_a_clicked_object_is_tinted_and_stays_tinted_while_frames_keep_coming(open_page: OpenPage) -> None:
+    page = open_page()
+    disc = start_camera(page)
+    expect(page.get_by_text("Click an object to follow it")).to_be_visible()
+    click_stage(page, PANEL, disc["x"], disc["y"])
+    wait_for_mask_on_disc(page, PANEL)
+    expect(page.get_by_text("Click an object to follow it")).to_be_hidden()
+    expect(page.locator(f"{PANEL} .object")).to_have_attribute("data-state", "tracked")
+    wait_for_frames(page, PANEL, 25)
+    seen = wait_for_mask_on_disc(page, PANEL)
+    assert seen["inCorner"] == 0
+    expect(page.locator(f"{PANEL} [data-part=fps]")).not_to_have_text("–")
+    expect(page.locator(f"{PANEL} [data-part=delay]")).to_contain_text("ms")
+
+
+def test_a_deleted_object_is_gone_and_the_picture_moves_on(open_page: OpenPage) -> None:
+    page = open_page()
+    follow_disc(page)
+    page.get_by_role("button", name="Delete Object 1").click()
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+    before = wait_for_disc(page, PANEL)
+    assert before["onDisc"] == 0
+    moved = before
+    deadline = time.monotonic() + 10
+    while abs(moved["x"] - before["x"]) < 0.01 and time.monotonic() < deadline:
+        moved = wait_for_disc(page, PANEL)
+    assert abs(moved["x"] - before["x"]) >= 0.01
+
+
+def test_a_dragged_box_makes_an_object(open_page: OpenPage) -> None:
+    page = open_page()
+    disc = start_camera(page)
+    drag_stage(page, PANEL, disc["x"] - 0.16, disc["y"] - 0.2, disc["x"] + 0.16, disc["y"] + 0.2)
+    wait_for_mask_on_disc(page, PANEL)
+    expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+
+
+def test_the_sample_clip_serves_as_camera(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Use the sample clip").click()
+    expect(page.locator(f"{PANEL} .stage")).to_be_visible()
+    expect(page.locator("#connection")).to_have_text("Connected")
+    click_stage(page, PANEL, 0.5, 0.5)
+    wait_for_frames(page, PANEL, 3)
+    expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+
+
+def test_escape_and_delete_work_on_the_selected_object(open_page: OpenPage) -> None:
+    page = open_page()
+    follow_disc(page)
+    row = page.get_by_role("button", name="Object 1", exact=False).first
+    row.click()
+    expect(row).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(f"{PANEL} .next")).to_have_text("Next click: part of Object 1")
+    page.keyboard.press("Escape")
+    expect(row).to_have_attribute("aria-pressed", "false")
+    row.click()
+    page.keyboard.press("Delete")
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+
+
+def test_objects_go_on_after_the_connection_broke(open_page: OpenPage, model: LoadedModel) -> None:
+    """The server is stopped and another one takes its port; the page comes back without a click."""
+    first = Server(load_settings(None, {"port": 0}), model)
+    first.start()
+    page = open_page(url=first.url, expected="")
+    follow_disc(page)
+    first.stop()
+    expect(page.locator("#notices")).to_contain_text("Connection lost")
+    seen = see_disc(page, PANEL)
+    click_stage(page, PANEL, 0.05, 0.05)
+    expect(page.locator("#notices")).to_contain_text("Not connected to the server yet")
+    assert seen is not None
+    with Server(load_settings(None, {"port": first.port}), model):
+        expect(page.locator("#connection")).to_have_text("Connected")
+        wait_for_frames(page, PANEL, 0)
+        expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+        expect(page.locator("#notices")).not_to_contain_text("Connection lost")
+
+
+def test_a_refused_camera_is_said_in_words(open_page: OpenPage) -> None:
+    page = open_page()
+    page.evaluate(
+        """() => {
+            navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException("no", "NotAllowedError"));
+        }"""
+    )
+    page.get_by_role("button", name="Use the camera").click()
+    expect(page.locator("#notices")).to_contain_text("The camera is blocked")
+    expect(page.get_by_role("button", name="Use the sample clip")).to_be_visible()

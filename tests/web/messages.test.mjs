@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { cameraProblem, fileTooLarge, serverProblem } from "../../clients/web/js/messages.js";
+
+test("every failure of a camera has its own words", () => {
+  const names = ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError"];
+  const words = names.map((name) => cameraProblem(new DOMException("x", name)));
+  assert.equal(new Set(words).size, names.length);
+  assert.match(cameraProblem(new TypeError("odd")), /could not be started/);
+});
+
+test("what the server says about a file is passed on as a sentence", () => {
+  const words = serverProblem({ code: "unsupported_media", message: "these bytes are no picture" });
+  assert.equal(words, "This file cannot be used: these bytes are no picture.");
+});
+
+test("an unknown code still gives the server's words", () => {
+  assert.equal(serverProblem({ code: "new_one", message: "Something odd." }), "Something odd.");
+  assert.match(serverProblem({ code: "internal", message: "" }), /went wrong/);
+});
+
+test("sizes are told in megabytes", () => {
+  assert.match(fileTooLarge(40 * 2 ** 20, 32 * 2 ** 20), /40 MB.*32 MB/);
+});
