@@ -149,14 +149,14 @@ class Pipeline:
             if place == answer.best or self._options.multimask
         ]
         best = readings.pop(answer.best if self._options.multimask else 0)
-        region, state = best.region, _state(best, self._options.score_threshold)
+        region, state = best.region, _state(best, answer.lost, self._options.score_threshold)
         if state != "tracked":
             region = MaskRegion.empty(frame.width, frame.height)
         return ObjectResult(answer.object_id, region, best.score, state, tuple(readings))
 
 
-def _state(reading: Candidate, score_threshold: float | None) -> State:
-    if reading.region.area_px == 0:
+def _state(reading: Candidate, lost: bool, score_threshold: float | None) -> State:
+    if lost or reading.region.area_px == 0:
         return "lost"
     if score_threshold is not None and reading.score < score_threshold:
         return "low_score"

@@ -45,12 +45,16 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Coarse masks of one object: ``logits`` (m, h, w), predicted IoU ``scores`` (m,); ``best`` is the chosen one."""
+    """Coarse masks of one object: ``logits`` (m, h, w), predicted IoU ``scores`` (m,); ``best`` is the chosen one.
+
+    ``lost``: the object is not in the frame, whatever the logits say.
+    """
 
     object_id: int
     logits: Logits
     scores: NDArray[np.float32]
     best: int
+    lost: bool = False
 
 
 def decode(

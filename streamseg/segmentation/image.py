@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from streamseg.errors import BadPromptError, NotFoundError
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, decode, mask_as_prior
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from streamseg.models.build import LoadedModel
 
 MAX_REJECTED = 100
+# A carried mask that changes more than this from one frame to the next, in area, has left its object: it was covered,
+# and the mask now shrinks into a rest of it or spreads over what covers it.
+MAX_GROWTH = 3.0
+MAX_SHRINKAGE = 0.25
+# ... and so has one whose predicted IoU falls below this part of what it was when the object was prompted.
+MIN_SCORE_RATIO = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +71,16 @@ class _Said:
 
 @dataclass(slots=True, eq=False)
 class _Object:
-    """What is known of one object. ``prior``: the last coarse mask that was not empty."""
+    """What is known of one object.
+
+    ``prior``: the last coarse mask on which it was not lost; ``prompted_score``: predicted IoU when last prompted.
+    """
 
     object_id: int
     said: list[_Said] = field(default_factory=list)
     prior: Logits | None = None
     prior_frame: Frame | None = None
+    prompted_score: float = 0.0
     answer: Answer | None = None
     answer_frame: Frame | None = None
 
@@ -236,10 +248,24 @@ def _without_replaced(former: list[_Said], said: _Said) -> list[_Said]:
 
 
 def _remember(one: _Object, applied: list[_Said], answer: Answer, frame: Frame) -> None:
+    best = answer.logits[answer.best]
+    if applied:
+        one.prompted_score = float(answer.scores[answer.best])
+    elif one.prior is not None and _has_left(one, answer):
+        answer = replace(answer, lost=True)
     one.answer, one.answer_frame = answer, frame
     for said in applied:
         said.frame = frame
-    best = answer.logits[answer.best]
     # A lost object keeps the mask that it last had, so that it can be picked up when it returns.
-    if (best > 0).any():
+    if not answer.lost and (best > 0).any():
         one.prior, one.prior_frame = as_prior(best), frame
+
+
+def _has_left(one: _Object, answer: Answer) -> bool:
+    before = np.count_nonzero(one.prior > 0) if one.prior is not None else 0
+    now = np.count_nonzero(answer.logits[answer.best] > 0)
+    return bool(
+        now > MAX_GROWTH * before
+        or now < MAX_SHRINKAGE * before
+        or answer.scores[answer.best] < MIN_SCORE_RATIO * one.prompted_score
+    )

@@ -150,3 +150,13 @@ def test_a_mask_of_another_size_is_refused(model: LoadedModel) -> None:
     segmenter.add_prompt(Prompt(1, mask=np.ones((10, 10), dtype=bool)))
     assert step(segmenter, model, scene(40)) == {}
     assert "must be (160, 240)" in segmenter.take_rejected()[0].error.message
+
+
+def test_a_covered_object_is_lost_and_found_again_where_it_was(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
+    nothing = np.random.default_rng(0).integers(80, 100, (160, 240, 3)).astype(np.uint8)
+    frames = [scene(40, 0), scene(40, 1), Frame(nothing, 2), Frame(nothing, 3), scene(40, 4)]
+    with model.inference():
+        lost = [segmenter.step(model, frame)[0].lost for frame in frames]
+    assert lost == [False, False, True, True, False]
