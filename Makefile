@@ -1,4 +1,4 @@
-# Everything lives in .venv; nothing else has to be installed by hand. Linux, Python 3.11 or 3.12.
+# Everything lives in .venv; nothing else has to be installed by hand. Linux, Python 3.11 to 3.13.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000

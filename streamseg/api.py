@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
 
 from numpy.typing import NDArray
 
 from streamseg.engine import Engine
 from streamseg.errors import BadPromptError
+from streamseg.media.frame import Frame
 from streamseg.media.image import ImageLimits, decode_image
+from streamseg.media.sampling import Choice, Sampling
+from streamseg.media.video import VideoLimits, VideoReader
 from streamseg.models.build import LoadedModel, load_model
-from streamseg.pipeline import Pipeline, StreamOptions
+from streamseg.pipeline import Mode, Pipeline, StreamOptions
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
 from streamseg.segmentation.refine import RefineOptions
+from streamseg.streaming import segment_stream
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -74,15 +79,13 @@ class Model:
         white. Raises BadPromptError, UnsupportedMediaError, TooLargeError, NotFoundError.
         """
         asked = list(prompts or ())
+        if not all(isinstance(prompt, Prompt) for prompt in asked):
+            raise BadPromptError("prompts must be a list of streamseg.Prompt")
         if points_xy_px is not None or box_xyxy_px is not None:
             points = () if points_xy_px is None else points_xy_px
-            asked.append(
-                Prompt(
-                    points_xy_px=points,
-                    labels=[1] * len(points) if labels is None else labels,
-                    box_xyxy_px=box_xyxy_px,
-                )
-            )
+            if labels is None:
+                labels = [1] * (len(points) if hasattr(points, "__len__") else 0)
+            asked.append(Prompt(points_xy_px=points, labels=labels, box_xyxy_px=box_xyxy_px))
         elif labels is not None:
             raise BadPromptError("labels without points: give points_xy_px as well")
         if not asked:
@@ -98,6 +101,70 @@ class Model:
         finally:
             pipeline.close()
 
+    def stream(
+        self,
+        source: str | Path | BinaryIO | Iterable[NDArray[Any] | Frame],
+        *,
+        prompts: Sequence[Prompt],
+        mode: Mode = "image",
+        carry: bool = True,
+        every: int = 1,
+        fps: float | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        hold: bool = False,
+        multimask: bool = False,
+        score_threshold: float | None = None,
+        refine: RefineOptions | None = None,
+        limits: VideoLimits | None = None,
+    ) -> Iterator[FrameResult]:
+        """Masks on every frame of a recording, as they come; memory does not grow with its length.
+
+        ``source``: path or file object of a video, or RGB arrays uint8 (H, W, 3) (their time is their index, as they
+        have none) or Frames. Each prompt is applied to its own frame. ``every`` Nth frame, or at most ``fps`` a second,
+        from ``start_s`` to ``end_s``; with ``hold`` the frames between are given too, with the last masks and marked
+        ``held``. Closing the iterator ends its threads. Raises UnsupportedMediaError, TooLargeError, NotFoundError,
+        BadPromptError (a prompt that does not fit the frame), BadSettingError.
+        """
+        asked = list(prompts)
+        if not asked:
+            raise BadPromptError("nothing to follow: give at least one prompt")
+        sampling = Sampling(every=every, fps=fps, start_s=start_s, end_s=end_s, hold=hold)
+        always = {prompt.frame for prompt in asked}
+        options = StreamOptions(
+            mode=mode,
+            carry=carry,
+            multimask=multimask,
+            score_threshold=score_threshold,
+            refine=refine or RefineOptions(),
+        )
+        return self._stream(source, asked, sampling, always, options, limits)
+
+    def _stream(
+        self,
+        source: str | Path | BinaryIO | Iterable[NDArray[Any] | Frame],
+        prompts: list[Prompt],
+        sampling: Sampling,
+        always: set[int],
+        options: StreamOptions,
+        limits: VideoLimits | None,
+    ) -> Iterator[FrameResult]:
+        with ExitStack() as stack:
+            if isinstance(source, str | Path) or hasattr(source, "read"):
+                reader = stack.enter_context(VideoReader(cast("str | Path | BinaryIO", source), limits=limits))
+                for prompt in prompts:
+                    prompt.check(reader.info.width, reader.info.height)
+                frames = reader.frames(sampling, always)
+            else:
+                frames = _sampled(source, sampling, always)
+            pipeline = Pipeline(self.engine, options)
+            stack.callback(pipeline.close)
+            results = stack.enter_context(closing(segment_stream(pipeline, frames, prompts)))
+            for _, result in results:
+                for rejected in pipeline.take_rejected():
+                    raise rejected.error
+                yield result
+
     def close(self) -> None:
         """End the inference thread."""
         self.engine.close()
@@ -109,3 +176,16 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sampled(
+    source: Iterable[NDArray[Any] | Frame], sampling: Sampling, always: set[int]
+) -> Iterator[tuple[Frame, Choice]]:
+    choose = sampling.sampler(always)
+    for index, given in enumerate(source):
+        frame = given if isinstance(given, Frame) else decode_image(given, index=index, time_s=float(index))
+        choice = choose(frame.index, frame.time_s)
+        if choice is Choice.STOP:
+            return
+        if choice is not Choice.SKIP:
+            yield frame, choice

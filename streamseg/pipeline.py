@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
@@ -52,9 +52,10 @@ class _Step:
 
     segmenter: ImageSegmenter
     frame: Frame
+    prompts: Sequence[Prompt] = ()
 
     def run(self, model: LoadedModel) -> list[Answer]:
-        return self.segmenter.step(model, self.frame)
+        return self.segmenter.step(model, self.frame, self.prompts)
 
 
 class Pipeline:
@@ -98,7 +99,7 @@ class Pipeline:
 
         The very same frame again reuses its image embedding.
         """
-        return self._finish(frame, self._submit(frame).result())
+        return self.finish(frame, self.submit(frame).result())
 
     async def run(self, load: Callable[[], Frame], finish: Callable[[Frame, FrameResult], T]) -> T:
         """Load a frame (decoding), segment and refine it, and ``finish`` it (encoding), off the event loop."""
@@ -114,8 +115,8 @@ class Pipeline:
         return await self._run(frame, 0.0, finish)
 
     async def _run(self, frame: Frame, decode_ms: float, finish: Callable[[Frame, FrameResult], T]) -> T:
-        done = await asyncio.wrap_future(self._submit(frame))
-        return await asyncio.to_thread(lambda: finish(frame, self._finish(frame, done, decode_ms)))
+        done = await asyncio.wrap_future(self.submit(frame))
+        return await asyncio.to_thread(lambda: finish(frame, self.finish(frame, done, decode_ms)))
 
     def close(self) -> None:
         """Cancel what waits and free the memory of the stream."""
@@ -123,21 +124,28 @@ class Pipeline:
         self._engine.cancel(self)
         self._segmenter.clear()
 
-    def _submit(self, frame: Frame) -> Future[Done[list[Answer]]]:
+    def submit(self, frame: Frame, prompts: Sequence[Prompt] = ()) -> Future[Done[list[Answer]]]:
+        """Queue a frame for the model; what comes of it goes to ``finish``. ``prompts`` count from this frame on."""
         if self._closed:
             raise CancelledWorkError("the session has ended")
-        return self._engine.submit(_Step(self._segmenter, frame), self)
+        return self._engine.submit(_Step(self._segmenter, frame, prompts), self)
 
-    def _finish(self, frame: Frame, done: Done[list[Answer]], decode_ms: float = 0.0) -> FrameResult:
+    def finish(self, frame: Frame, done: Done[list[Answer]], decode_ms: float = 0.0) -> FrameResult:
+        """The model's answers as refined masks of the frame's size."""
         started = time.perf_counter()
-        objects = tuple(self._result(frame, answer) for answer in done.value)
+        objects = []
+        for answer in done.value:
+            # The masks of a large picture are seconds of work, for nobody once the session has ended.
+            if self._closed:
+                raise CancelledWorkError("the session has ended")
+            objects.append(self._result(frame, answer))
         timings_ms = {
             "decode": decode_ms,
             "queue": done.queue_ms,
             "segment": done.run_ms,
             "refine": 1e3 * (time.perf_counter() - started),
         }
-        return FrameResult(frame.index, frame.time_s, frame.width, frame.height, objects, timings_ms)
+        return FrameResult(frame.index, frame.time_s, frame.width, frame.height, tuple(objects), timings_ms)
 
     def _result(self, frame: Frame, answer: Answer) -> ObjectResult:
         readings = [

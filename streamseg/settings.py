@@ -22,10 +22,12 @@ from pydantic_settings import (
 
 from streamseg.errors import BadMessageError, BadSettingError
 from streamseg.media.image import ImageLimits
+from streamseg.media.video import VideoLimits
 from streamseg.segmentation.prompts import PromptLimits
 from streamseg.segmentation.refine import RefineOptions
 
 MEBIBYTE = 2**20
+GIBIBYTE = 2**30
 
 
 class Limits(BaseModel):
@@ -46,6 +48,11 @@ class Limits(BaseModel):
     max_points: int = Field(
         64, ge=1, le=4096, description="More points of one object are `bad_prompt`. A client may lower it."
     )
+    max_mask_pixels: int = Field(
+        400_000_000,
+        ge=1,
+        description="A frame whose objects together have more pixels of masks is `too_large`; a byte of memory each.",
+    )
     max_sessions: int = Field(16, ge=1, description="One connection more is refused with 503 and Retry-After.")
     queue_length: int = Field(32, ge=1, description="Works waiting for the model; one more is `overloaded`.")
     messages_per_s: float = Field(
@@ -60,12 +67,36 @@ class Limits(BaseModel):
         10.0, gt=0, description="A connection without a message so long is closed, 1001."
     )
     send_timeout_s: float = Field(20.0, gt=0, description="A client that reads nothing for so long is dropped.")
+    max_video_bytes: int = Field(
+        2 * GIBIBYTE, ge=1, description="Larger video files are `too_large`, before they are uploaded."
+    )
+    max_video_seconds: float = Field(3600.0, gt=0, description="Longer videos are `too_large`.")
+    max_video_frames: int = Field(200_000, ge=1, description="Videos of more frames are `too_large`.")
+    files_quota_bytes: int = Field(
+        8 * GIBIBYTE,
+        ge=1,
+        description="All uploads and results together; the oldest results give way, then uploads are `overloaded`.",
+    )
+    files_ttl_s: float = Field(3600.0, gt=0, description="The results of a video are deleted after this.")
+    max_file_jobs: int = Field(
+        2, ge=1, description="Videos processed at a time; three times as many may wait, one more is `overloaded`."
+    )
 
     def image(self) -> ImageLimits:
         return ImageLimits(max_pixels=self.max_image_pixels, max_bytes=self.max_image_bytes)
 
+    def video(self) -> VideoLimits:
+        return VideoLimits(
+            max_pixels=self.max_image_pixels,
+            max_frames=self.max_video_frames,
+            max_seconds=self.max_video_seconds,
+            max_bytes=self.max_video_bytes,
+        )
+
     def prompts(self) -> PromptLimits:
-        return PromptLimits(max_objects=self.max_objects, max_points=self.max_points)
+        return PromptLimits(
+            max_objects=self.max_objects, max_points=self.max_points, max_mask_pixels=self.max_mask_pixels
+        )
 
     def lowered(self, wanted: Mapping[str, int]) -> Limits:
         """These limits with a client's lower ones; values above ours leave ours in place."""
@@ -105,6 +136,9 @@ class Settings(BaseSettings):
     )
     allowed_hosts: list[str] = Field(
         default_factory=list, description="Further names under which this server may be addressed."
+    )
+    data_dir: Path | None = Field(
+        None, description="Where uploaded videos and their results are kept; default: a temporary folder."
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
     model: ModelSettings = Field(default_factory=ModelSettings)
@@ -146,6 +180,8 @@ def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = 
         raise BadSettingError(f"setting {name}: {first['msg']}") from None
     except SettingsError as error:
         raise BadSettingError(str(error)) from None
+    except OSError as error:
+        raise BadSettingError(f"the settings file {config} cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise BadSettingError(f"the settings file {config} is not valid YAML: {reason}") from None

@@ -75,6 +75,8 @@ def test_several_objects_come_back_in_order_with_conversions(face: streamseg.Mod
     [
         ({}, BadPromptError),
         ({"labels": [1]}, BadPromptError),
+        ({"points_xy_px": 5}, BadPromptError),
+        ({"prompts": [1]}, BadPromptError),
         ({"points_xy_px": [(70, 80)], "labels": [1, 0]}, BadPromptError),
         ({"points_xy_px": [(240, 80)]}, BadPromptError),
         ({"box_xyxy_px": (0, 0, 241, 10)}, BadPromptError),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,15 +23,16 @@ from typer.testing import CliRunner
 
 from streamseg.cli.app import app
 from streamseg.cli.console import WrongUsageError
+from streamseg.cli.job import is_video
 from streamseg.cli.outputs import OutputFolder, read_formats, replace_file
-from streamseg.cli.prompt_options import read_groups, read_prompts, read_window
+from streamseg.cli.progress import Display, VideoProgress, clock_time, describe
+from streamseg.cli.prompt_options import read_groups, read_prompts, read_time, read_window
 from streamseg.errors import BadSettingError
 from streamseg.segmentation.masks import FrameResult
+from tests.media.make_video import make_video
 
 if TYPE_CHECKING:
     from streamseg.service.server import Server
-
-# pycocotools calls numpy as it was before version 2.
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +51,57 @@ def disc(path: Path, x: float = 160, y: float = 120) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     return path
+
+
+def clip(path: Path, frames: int = 8, *, size: tuple[int, int] = (160, 120), sound: bool = False) -> Path:
+    """A video file with a bright disc of radius 25 that moves to the right from (60, 60) on, at 10 frames a second."""
+    rows, columns = np.mgrid[: size[1], : size[0]]
+    ground = np.stack([columns // 2, rows // 2, columns // 4], axis=2).astype(np.uint8)
+    pictures = [ground.copy() for _ in range(frames)]
+    for index, picture in enumerate(pictures):
+        picture[(columns - 60 - index % 40) ** 2 + (rows - 60) ** 2 < 25**2] = (240, 200, 40)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        make_video(
+            {".mp4": "mp4", ".mkv": "matroska", ".ts": "mpegts"}[path.suffix],
+            frames=frames,
+            size=size,
+            fps=10,
+            pictures=pictures,
+            sound="aac" if sound else None,
+            options={"preset": "ultrafast", "g": "5"},
+        )
+    )
+    return path
+
+
+def lines_of(path: Path) -> list[FrameResult]:
+    """The results in a masks.jsonl; every line must be whole."""
+    text = path.read_text()
+    assert text.endswith("\n")
+    return [FrameResult.from_json(json.loads(line)) for line in text.splitlines()]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a player finds in a video file."""
+
+    times_s: list[float]
+    size: tuple[int, int]
+    codecs: dict[str, str]
+    sound_s: float
+
+
+def play(path: Path) -> Played:
+    """Decode a video file to its end."""
+    with av.open(str(path)) as container:
+        codecs = {stream.type: stream.codec_context.name for stream in container.streams}
+        frames = list(container.decode(video=0))
+    sound_s = 0.0
+    if "audio" in codecs:
+        with av.open(str(path)) as container:
+            sound_s = sum(frame.samples / frame.sample_rate for frame in container.decode(audio=0))
+    return Played([frame.time for frame in frames], (frames[0].width, frames[0].height), codecs, sound_s)
 
 
 def streamseg(*arguments: str | Path) -> Any:
@@ -135,6 +192,14 @@ def test_a_window_is_two_numbers_the_first_the_smaller(value: str) -> None:
         read_window(value)
 
 
+def test_times_are_seconds_or_minutes_and_hours_before_them() -> None:
+    times = [read_time("--start", value) for value in (None, "83.5", ".5", "1:23.5", "61:00", "1:00:02")]
+    assert times == [None, 83.5, 0.5, 83.5, 3660, 3602]
+    for value in ("", "a", "-1", "1:60", "1:2:3:4", "nan", "inf", "1e3", "1:"):
+        with pytest.raises(WrongUsageError, match="--start"):
+            read_time("--start", value)
+
+
 @pytest.mark.parametrize("value", ["", "rle,gif", "RLE"])
 def test_formats_are_known_ones(value: str) -> None:
     assert read_formats("png, rle,png") == ("png", "rle")
@@ -173,7 +238,66 @@ def test_a_link_out_of_the_output_folder_is_not_followed(tmp_path: Path) -> None
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-# segment
+def test_what_is_a_video_is_told_by_the_suffix_or_by_the_content(tmp_path: Path) -> None:
+    shades = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in (0, 90, 180)]
+    for suffix in ("gif", "webp"):
+        shades[0].save(tmp_path / f"still.{suffix}")
+        shades[0].save(tmp_path / f"moving.{suffix}", save_all=True, append_images=shades[1:])
+    (tmp_path / "broken.gif").write_bytes(b"GIF89a")
+    disc(tmp_path / "photo.jpg")
+    clip(tmp_path / "clip.mp4", 2).rename(tmp_path / "download")
+    (tmp_path / "missing.webm").touch()
+    videos = {path.name for path in tmp_path.iterdir() if is_video(path)}
+    assert videos == {"moving.gif", "moving.webp", "download", "missing.webm"}
+
+
+# Progress
+
+
+def test_progress_is_a_line_every_ten_seconds_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    now_s = 0.0
+    with Display(3, clock=lambda: now_s) as display:
+        video = display.video("clip.mp4")
+        for second in range(25):
+            now_s = second
+            video.update(second, 25, 1.0, 25.0 - second)
+        video.close()
+        display.advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "clip.mp4: 10 of 25 frames, 1.0 frames/s, 0:15 left",
+        "clip.mp4: 20 of 25 frames, 1.0 frames/s, 0:05 left",
+    ]
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with Display(2) as display:
+        video = display.video("clip.mp4")
+        video.upload(2_000_000, 5_000_000)
+        video.wait(2)
+        video.update(10, 25, 1.0, 15.0)
+        time.sleep(0.3)
+        video.close()
+        display.advance()
+    text = sys.stderr.getvalue()
+    assert "clip.mp4" in text
+    assert "10 of 25 frames, 1.0 frames/s, 0:15 left" in text
+    assert "1 of 2" in text
+
+
+def test_progress_does_not_say_what_it_does_not_know() -> None:
+    assert describe(3, None, 2.0, None) == "3 frames, 2.0 frames/s"
+    assert describe(30, 20, 2.0, 0.0) == "30 frames, 2.0 frames/s, 0:00 left"
+    assert [clock_time(seconds) for seconds in (0.4, 59.6, 3599, 3661)] == ["0:00", "1:00", "59:59", "1:01:01"]
+
+
+# segment: pictures
 
 
 def test_pictures_and_folders_give_a_folder_of_results_each_and_a_bad_file_stops_nothing(tmp_path: Path) -> None:
@@ -182,7 +306,7 @@ def test_pictures_and_folders_give_a_folder_of_results_each_and_a_bad_file_stops
     disc(tmp_path / "in" / "deeper" / "three.png")
     (tmp_path / "in" / "notes.txt").write_text("no picture")
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    (tmp_path / "clip.mp4").write_bytes(b"video")
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
     (tmp_path / "empty").mkdir()
     disc(tmp_path / "other" / "one.png", x=170)
     inputs = ["in", "bad.jpg", "clip.mp4", "empty", "missing.png", "other/one.png"]
@@ -244,6 +368,215 @@ def test_the_samples_come_with_prompts_of_their_own(tmp_path: Path, server: Serv
     assert all(line["objects"][0]["area_px"] > 1000 for line in lines)
 
 
+# segment: videos
+
+
+def test_a_video_gives_an_overlay_with_its_sound_and_a_line_of_masks_for_each_frame(tmp_path: Path) -> None:
+    clip(tmp_path / "clip.mp4", 8, sound=True)
+    ended = here("clip.mp4", "--box", "33,33,87,87", "--format", "overlay,rle,png,polygons")
+
+    assert ended.exit_code == 0, ended.stderr
+    assert "8 frames over 0.7 s" in ended.stdout
+    assert "object 1 never lost" in ended.stdout
+    out = tmp_path / "out" / "clip"
+    assert {one.name for one in out.iterdir()} == {"overlay.mp4", "masks.jsonl", "masks", "polygons.jsonl"}
+    played = play(out / "overlay.mp4")
+    assert played.times_s == pytest.approx([index / 10 for index in range(8)], abs=1e-3)
+    assert played.size == (160, 120)
+    assert played.codecs == {"video": "h264", "audio": "aac"}
+    assert played.sound_s == pytest.approx(0.8, abs=0.06)
+    results = lines_of(out / "masks.jsonl")
+    assert [one.index for one in results] == list(range(8))
+    assert [one.time_s for one in results] == pytest.approx([index / 10 for index in range(8)])
+    for result in results:
+        assert result.objects[0].area_px == pytest.approx(np.pi * 25**2, rel=0.15)
+    assert {one.name for one in (out / "masks").iterdir()} == {f"{index:06d}_1.png" for index in range(8)}
+    with Image.open(out / "masks" / "000007_1.png") as picture:
+        assert np.array_equal(np.asarray(picture) > 0, results[7].objects[0].mask)
+    polygons = [json.loads(line) for line in (out / "polygons.jsonl").read_text().splitlines()]
+    assert [one["index"] for one in polygons] == list(range(8))
+
+
+def test_later_prompts_and_sampling(tmp_path: Path) -> None:
+    clip(tmp_path / "clip.mp4", 10)
+    prompts = ("--box", "33,33,87,87", "--object", "2", "--frame", "4", "--point", "10,10")
+    ended = here("clip.mp4", *prompts, "--every", "3", "--format", "rle", "--out", "every")
+    assert ended.exit_code == 0, ended.stderr
+    results = lines_of(tmp_path / "every" / "clip" / "masks.jsonl")
+    # The frame of a prompt is segmented, wherever sampling would leave it out.
+    assert [one.index for one in results] == [0, 3, 4, 6, 9]
+    assert [[one.object_id for one in result.objects] for result in results] == [[1, 2]] * 5
+    assert [result.objects[1].state for result in results[:2]] == ["lost", "lost"]
+    assert "object 2 lost in" in ended.stdout
+
+    held = ("--fps", "2.5", "--start", "0:00.2", "--end", "0.8", "--hold", "--container", "webm", "--max-side", "80")
+    ended = here("clip.mp4", "--box", "33,33,87,87", *held, "--quality", "40", "--out", "held")
+    assert ended.exit_code == 0, ended.stderr
+    results = lines_of(tmp_path / "held" / "clip" / "masks.jsonl")
+    assert [one.index for one in results] == [2, 3, 4, 5, 6, 7]
+    assert [one.held for one in results] == [False, True, True, True, False, True]
+    played = play(tmp_path / "held" / "clip" / "overlay.webm")
+    assert (len(played.times_s), played.size, played.codecs) == (6, (80, 60), {"video": "vp9"})
+
+
+def test_pictures_and_videos_of_one_stem_and_bad_ones_among_them(tmp_path: Path) -> None:
+    disc(tmp_path / "in" / "a.png")
+    whole = clip(tmp_path / "in" / "a.mp4", 4)
+    (tmp_path / "in" / "b.webm").write_bytes(b"no video")
+    clip(tmp_path / "in" / "cut.ts", 30)
+    data = (tmp_path / "in" / "cut.ts").read_bytes()
+    (tmp_path / "in" / "cut.ts").write_bytes(data[: len(data) // 2])
+    clip(tmp_path / "in" / "small.mkv", 2, size=(48, 48))
+    stale = tmp_path / "out" / "a" / "masks" / "000099_1.png"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    ended = here("in", "--point", "70,60", "--untrusted", "--end", "1", "--format", "overlay,png")
+
+    assert ended.exit_code == 1, ended.stderr
+    assert "3 of 5 segmented, 2 failed" in ended.stdout
+    assert "b.webm: unsupported_media" in ended.stderr
+    assert "small.mkv: bad_prompt" in ended.stderr
+    assert "outside the 48 x 48 frame" in ended.stderr
+    assert not stale.exists()
+    # Sorted by name: a.mp4 comes before a.png.
+    assert (tmp_path / "out" / "a" / "overlay.mp4").is_file()
+    assert (tmp_path / "out" / "a-2" / "overlay.jpg").is_file()
+    assert (tmp_path / "out" / "cut" / "overlay.mp4").is_file()
+    assert not (tmp_path / "out" / "small").exists()
+    assert len(play(tmp_path / "out" / "a" / "overlay.mp4").times_s) == len(play(whole).times_s)
+
+
+def test_a_truncated_video_is_done_as_far_as_it_goes_with_a_note(tmp_path: Path) -> None:
+    path = clip(tmp_path / "cut.mkv", 20)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    ended = here("cut.mkv", "--box", "33,33,87,87", "--every", "3", "--format", "rle")
+    assert ended.exit_code == 0, ended.stderr
+    assert "cut.mkv: note: " in ended.stderr
+    assert "truncated" in ended.stderr
+    assert 1 <= len(lines_of(tmp_path / "out" / "cut" / "masks.jsonl")) < 7
+
+
+def test_a_server_gives_the_same_video_results_as_a_model_here(tmp_path: Path, server: Server) -> None:
+    clip(tmp_path / "clip.mp4", 6, sound=True)
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    clip(tmp_path / "small.mkv", 2, size=(48, 48))
+    options = ("--box", "33,33,87,87", "--every", "2", "--hold", "--format", "overlay,rle,png,polygons", "--untrusted")
+    assert here("clip.mp4", *options, "--out", "here").exit_code == 0
+    ended = streamseg("segment", *tmp_path.glob("*.m*"), *options, "--out", "there", "--server", server.url)
+    assert ended.exit_code == 1, ended.stderr
+    assert "1 of 3 segmented, 2 failed" in ended.stdout
+    assert "bad.mp4: unsupported_media" in ended.stderr
+    assert "small.mkv: bad_prompt" in ended.stderr
+    assert "6 frames over 0.5 s" in ended.stdout
+    assert "object 1 never lost" in ended.stdout
+    ours, theirs = tmp_path / "here" / "clip", tmp_path / "there" / "clip"
+    assert {one.name for one in theirs.iterdir()} == {"overlay.mp4", "masks.jsonl", "masks", "polygons.jsonl"}
+    for name in ("masks.jsonl", "polygons.jsonl", *(f"masks/{index:06d}_1.png" for index in range(6))):
+        assert (theirs / name).read_bytes() == (ours / name).read_bytes()
+    played = play(theirs / "overlay.mp4")
+    assert len(played.times_s) == 6
+    assert played.sound_s == pytest.approx(0.6, abs=0.06)
+
+
+def test_an_interrupt_fetches_what_a_server_has_done_so_far(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip(tmp_path / "long.mp4", 1500)
+    update = VideoProgress.update
+
+    def update_and_interrupt(self: VideoProgress, *values: Any) -> None:
+        update(self, *values)
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(VideoProgress, "update", update_and_interrupt)
+    ended = streamseg("segment", tmp_path / "long.mp4", "--point", "60,60", "--server", server.url, "--out", tmp_path)
+    assert ended.exit_code == 130, ended.stderr
+    assert "interrupted after" in ended.stdout
+    results = lines_of(tmp_path / "long" / "masks.jsonl")
+    assert [one.index for one in results] == list(range(len(results)))
+    assert 1 <= len(results) < 1500
+    assert len(play(tmp_path / "long" / "overlay.mp4").times_s) == len(results)
+
+
+def test_the_example_program_follows_an_object_through_a_server(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = Path(__file__).parents[1] / "clients" / "python" / "segment_video.py"
+    arguments = [str(clip(tmp_path / "clip.mp4", 4)), "33", "33", "87", "87", "--server", server.url]
+    monkeypatch.setattr(sys, "argv", [str(program), *arguments])
+    runpy.run_path(str(program), run_name="__main__")
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 5
+    assert all(": tracked" in line for line in said[:4])
+    assert len(play(tmp_path / "out" / "overlay.mp4").times_s) == 4
+
+
+def test_the_sample_clip_has_a_prompt_of_its_own(tmp_path: Path) -> None:
+    ended = here("--sample-clip", "--end", "0.1", "--format", "rle")
+    assert ended.exit_code == 0, ended.stderr
+    results = lines_of(tmp_path / "out" / "clip" / "masks.jsonl")
+    assert len(results) == 3
+    assert 8_000 < results[0].objects[0].area_px < 16_000
+
+
+def test_an_interrupt_leaves_the_video_so_far_whole_and_ends_with_130(tmp_path: Path) -> None:
+    clip(tmp_path / "long.mp4", 1500, sound=True)
+    disc(tmp_path / "z.png")
+    out = tmp_path / "out" / "long"
+    command = [sys.executable, "-m", "streamseg", "segment", "long.mp4", "z.png", "--box", "33,33,87,87"]
+    command += ["--model", "nano", "--device", "cpu", "--format", "overlay,rle,png"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline_s = time.monotonic() + 60
+            while not (out / "masks" / "000005_1.png").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline_s
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            said, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+
+    assert process.returncode == 130, errors
+    assert "once more quits at once" in errors
+    assert "Traceback" not in errors
+    assert "interrupted after" in said
+    assert "0 of 2 segmented, 0 failed, interrupted" in said
+    results = lines_of(out / "masks.jsonl")
+    assert [one.index for one in results] == list(range(len(results)))
+    assert 6 <= len(results) < 1500
+    played = play(out / "overlay.mp4")
+    assert len(played.times_s) == len(results) == len(list((out / "masks").iterdir()))
+    assert played.sound_s == pytest.approx(len(results) / 10, abs=0.15)
+    assert {one.name for one in out.iterdir()} == {"overlay.mp4", "masks.jsonl", "masks"}
+
+
+def test_a_second_interrupt_quits_at_once() -> None:
+    code = """
+import time
+from streamseg.cli.interrupt import interrupts_as_event
+with interrupts_as_event() as asked:
+    print("ready", flush=True)
+    asked.wait()
+    print("asked", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        for word in (b"ready\n", b"asked\n"):
+            assert process.stdout.readline() == word
+            process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert errors.count(b"\n") == 2
+    assert b"once more quits at once" in errors
+
+
+# segment: usage
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -253,6 +586,12 @@ def test_the_samples_come_with_prompts_of_their_own(tmp_path: Path, server: Serv
         (["a.png", "--point", "1"], "--point takes X,Y"),
         (["a.png", "--frame", "2", "--point", "1,2"], "frame 0 only"),
         (["a.png", "--point", "1,2", "--format", "gif"], "--format takes"),
+        (["a.png", "--point", "1,2", "--every", "2", "--fps", "3"], "exclude each other"),
+        (["a.png", "--point", "1,2", "--every", "0"], "--every"),
+        (["a.png", "--point", "1,2", "--start", "soon"], "--start takes a time"),
+        (["a.png", "--point", "1,2", "--start", "3", "--end", "2"], "after start_s"),
+        (["a.png", "--point", "1,2", "--container", "avi"], "--container"),
+        (["a.png", "--point", "1,2", "--quality", "0"], "--quality"),
         (["a.png", "--point", "1,2", "--mode", "dream"], "--mode"),
         (["a.png", "--point", "1,2", "--score-threshold", "2"], "--score-threshold"),
         (["a.png", "--point", "1,2", "--no-refine", "--smooth", "2"], "--no-refine"),

@@ -152,6 +152,8 @@ def test_points_without_labels_belong_to_the_object_and_labels_alone_are_refused
     assert prompt.labels == (1, 1)
     with pytest.raises(BadPromptError):
         gather_prompts(None, [1], None, None)
+    with pytest.raises(BadPromptError, match="list of"):
+        gather_prompts(5, None, None, None)  # type: ignore[arg-type]
 
 
 def test_a_client_stays_below_the_rate_that_it_was_told() -> None:
@@ -421,6 +423,19 @@ def test_a_server_with_a_token_takes_that_token_only(guarded: Server) -> None:
             pass
     with Client(guarded.url, "right") as client:
         assert client.segment(disc(), points_xy_px=[CENTRE]).objects[0].area_px > 1000
+
+
+def test_a_token_may_have_any_letters_and_is_never_quoted(model: LoadedModel) -> None:
+    from streamseg.service.server import Server
+    from streamseg.settings import load_settings
+
+    token = "sécret ✓"
+    with Server(load_settings(None, {"port": 0, "token": token}), model) as running:
+        with Client(running.url, token):
+            pass
+        with pytest.raises(UnauthorizedError) as caught, Client(running.url, token + "\n"):
+            pass
+        assert token not in str(caught.value)
 
 
 def test_a_full_server_is_overloaded_with_a_time_to_wait(guarded: Server) -> None:

@@ -79,6 +79,16 @@ def test_a_mistake_is_named_in_one_line(tmp_path: Path, text: str, names: str) -
     assert "\n" not in refused.value.message
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    file = write(tmp_path, "port: 80")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(BadSettingError, match=r"settings\.yaml cannot be read: Permission denied"):
+        load_settings(file)
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(BadSettingError, match="does not exist"):
         load_settings(Path("nowhere.yaml"))

@@ -50,6 +50,8 @@ def main() -> None:
     print(f"{len(lines)} segmented, {failed} failed, {len(lines) / took_s:.1f} pictures/s")
     if given.out is not None:
         given.out.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ Token = Annotated[
 ]
 
 PROMPTS = "What to segment (pixels of the upright picture)"
+FRAMES = "Videos: which frames"
 OUTPUT = "Output"
 MASKS = "Masks"
 WHERE = "Where it runs"
@@ -98,7 +99,7 @@ def segment(
     context: typer.Context,
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="INPUT...", help="Pictures, and folders of pictures (without their subfolders)."),
+        typer.Argument(metavar="INPUT...", help="Pictures, videos, and folders of them (without their subfolders)."),
     ] = None,
     point: Annotated[
         list[str] | None,
@@ -121,7 +122,11 @@ def segment(
     ] = None,
     frame: Annotated[
         list[str] | None,
-        typer.Option(metavar="N", help="The frame on which they were made; 0 for pictures.", rich_help_panel=PROMPTS),
+        typer.Option(
+            metavar="N",
+            help="The prompts after it were made on frame N of the video, from 0 on; default: 0.",
+            rich_help_panel=PROMPTS,
+        ),
     ] = None,
     sample: Annotated[
         bool,
@@ -129,22 +134,65 @@ def segment(
             "--sample", metavar="", help="Take the sample pictures, with prompts of their own.", rich_help_panel=PROMPTS
         ),
     ] = False,
+    sample_clip: Annotated[
+        bool,
+        typer.Option(
+            "--sample-clip",
+            metavar="",
+            help="Take the sample video, with a prompt of its own.",
+            rich_help_panel=PROMPTS,
+        ),
+    ] = False,
+    every: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Segment every Nth frame; default: 1.", rich_help_panel=FRAMES),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="F", help="Segment at most F frames a second.", rich_help_panel=FRAMES),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="From here on: seconds, or M:SS, or H:MM:SS.", rich_help_panel=FRAMES),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Up to here, likewise.", rich_help_panel=FRAMES)
+    ] = None,
+    hold: Annotated[
+        bool,
+        typer.Option(
+            "--hold",
+            metavar="",
+            help="Keep the frames between, with the masks of the last segmented one.",
+            rich_help_panel=FRAMES,
+        ),
+    ] = False,
     out: Annotated[
         Path,
-        typer.Option(
-            metavar="DIR", help="Folder for the results, one folder in it per picture.", rich_help_panel=OUTPUT
-        ),
+        typer.Option(metavar="DIR", help="Folder for the results, one folder in it per input.", rich_help_panel=OUTPUT),
     ] = Path("out"),
     formats: Annotated[
         str,
         typer.Option("--format", metavar="LIST", help="Of overlay, rle, png, polygons.", rich_help_panel=OUTPUT),
     ] = "overlay,rle",
+    container: Annotated[
+        Literal["mp4", "webm"], typer.Option(help="Kind of overlay video.", rich_help_panel=OUTPUT)
+    ] = "mp4",
+    quality: Annotated[
+        int, typer.Option(metavar="1..100", min=1, max=100, help="Of the overlay video.", rich_help_panel=OUTPUT)
+    ] = 75,
+    max_side: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX", min=16, help="Longest side of the overlay video; default: as it was.", rich_help_panel=OUTPUT
+        ),
+    ] = None,
     mode: Annotated[
-        Literal["image"], typer.Option(help="How to segment: each picture by itself.", rich_help_panel=MASKS)
+        Literal["image"], typer.Option(help="How to segment: frame by frame.", rich_help_panel=MASKS)
     ] = "image",
     multimask: Annotated[
         bool,
-        typer.Option("--multimask", metavar="", help="Also the other readings of a prompt.", rich_help_panel=MASKS),
+        typer.Option("--multimask", metavar="", help="Pictures: also the other readings.", rich_help_panel=MASKS),
     ] = False,
     score_threshold: Annotated[
         float | None,
@@ -180,22 +228,32 @@ def segment(
     checkpoint: Checkpoint = None,
     device: Device = None,
     config: Config = None,
+    untrusted: Annotated[
+        bool,
+        typer.Option(
+            "--untrusted", metavar="", help="Decode videos in a process of its own, with limits; for strangers' files."
+        ),
+    ] = False,
     server: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Let a running server do it, instead of loading a model here."),
     ] = None,
     token: Token = None,
 ) -> None:
-    """Segment pictures: masks and overlays of what is pointed at, the same prompts on each.
+    """Segment pictures and videos: masks and overlays of what is pointed at, the same prompts on each.
 
-    Exit status: 0 all done, 1 some pictures failed, 2 wrong usage or nothing done, 130 interrupted.
+    Ctrl-C while a video is in work finishes its files as far as they are; twice quits at once.
+
+    Exit status: 0 all done, 1 some inputs failed, 2 wrong usage or nothing done, 130 interrupted.
     """
-    from streamseg.cli.segment import Job, run_segment
+    from streamseg.cli.job import Job
+    from streamseg.cli.segment import run_segment
 
     job = Job.from_options(
         inputs=inputs or [],
         prompt_options=context.meta[PROMPT_OPTIONS_KEY],
         sample=sample,
+        sample_clip=sample_clip,
         out=out,
         formats=formats,
         multimask=multimask,
@@ -209,6 +267,9 @@ def segment(
             "largest_only": largest_only or None,
         },
         no_refine=no_refine,
+        sampling={"every": every, "fps": fps, "start_s": start, "end_s": end, "hold": hold},
+        video={"container": container, "quality": quality, "max_side_px": max_side},
+        untrusted=untrusted,
     )
     del point, box, mask, object_id, frame, mode  # read in their order from the context; one mode so far
     raise typer.Exit(

@@ -1,4 +1,4 @@
-"""The files of ``streamseg segment``: a folder for each picture, each file replaced as a whole."""
+"""The files of ``streamseg segment``: a folder for each input, a picture's files each replaced as a whole."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FORMATS = ("overlay", "rle", "png", "polygons")
 OVERLAY_QUALITY = 90
 _MASK_FILE = re.compile(r"mask_\d+(_candidate_\d+)?\.png")
+_FRAME_MASK_FILE = re.compile(r"\d+_\d+\.png")
 
 
 def read_formats(text: str) -> tuple[str, ...]:
@@ -57,11 +58,28 @@ class OutputFolder:
         self._taken.add(name.casefold())
         return self.path / name
 
-    def write(self, folder: Path, frame: Frame, result: FrameResult) -> None:
-        """Write one picture's files; raises OSError."""
-        folder.mkdir(exist_ok=True)
+    def check(self, folder: Path) -> None:
+        """Raise OSError if the folder of an input is a link to elsewhere."""
         if not folder.resolve().is_relative_to(self.path.resolve()):
             raise OSError(f"{folder} leads out of the output folder")
+
+    def make(self, folder: Path) -> None:
+        """Make the folder of one input; raises OSError."""
+        self.check(folder)
+        folder.mkdir(exist_ok=True)
+
+    def make_for_video(self, folder: Path) -> None:
+        """Make the folder of a video, without what a former run left there that could be taken for this one's."""
+        self.make(folder)
+        stale = [folder / "overlay.mp4", folder / "overlay.webm"] if "overlay" in self.formats else []
+        if "png" in self.formats and (folder / "masks").is_dir() and not (folder / "masks").is_symlink():
+            stale += [path for path in (folder / "masks").iterdir() if _FRAME_MASK_FILE.fullmatch(path.name)]
+        for path in stale:
+            path.unlink(missing_ok=True)
+
+    def write(self, folder: Path, frame: Frame, result: FrameResult) -> None:
+        """Write one picture's files; raises OSError."""
+        self.make(folder)
         if "overlay" in self.formats:
             from streamseg.render import draw_overlay, encode_jpeg
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from streamseg.segmentation.prompts import Prompt
 
 PROMPT_OPTIONS_KEY = "streamseg.prompt_options"
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
 _NAMES = {"point": "--point", "box": "--box", "mask": "--mask", "object_id": "--object", "frame": "--frame"}
 
 
@@ -149,3 +151,16 @@ def read_window(value: str | None) -> tuple[float, float] | None:
     if not low < high:
         raise WrongUsageError(f"--window takes LO,HI with LO < HI, not {value!r}")
     return low, high
+
+
+def read_time(name: str, value: str | None) -> float | None:
+    """Seconds, or ``M:SS``, or ``H:MM:SS``, each with decimals where wanted -> seconds; raises WrongUsageError."""
+    if value is None:
+        return None
+    match = _TIME.fullmatch(value.strip()) if value.isascii() else None
+    if match is None:
+        raise WrongUsageError(f"{name} takes a time as 83.5 (seconds), 1:23.5 or 0:01:23.5, not {value!r}")
+    hours, minutes, seconds = match.groups(default="0")
+    if match[2] is not None and float(seconds) >= 60:
+        raise WrongUsageError(f"{name} {value}: a minute has 60 seconds")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)

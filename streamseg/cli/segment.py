@@ -1,126 +1,24 @@
-"""``streamseg segment``: pictures in, masks and overlays out, here or through a server."""
+"""``streamseg segment``: pictures and videos in, masks and overlays out, here or through a server."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
+from streamseg.cli.backend import Backend, Outcome
 from streamseg.cli.console import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, WrongUsageError, note, one_line, say
-from streamseg.cli.outputs import OutputFolder, read_formats
-from streamseg.cli.prompt_options import read_prompts, read_window
-from streamseg.cli.samples import Sample, find_samples
-from streamseg.errors import NotFoundError, StreamsegError, UnsupportedMediaError
+from streamseg.cli.interrupt import interrupts_as_event
+from streamseg.cli.job import Item, Job, list_items
+from streamseg.cli.local import here
+from streamseg.cli.progress import Display, clock_time
+from streamseg.cli.remote import at_server
+from streamseg.errors import BadSettingError, StreamsegError
 
 if TYPE_CHECKING:
-    from streamseg.media.frame import Frame
-    from streamseg.segmentation.masks import FrameResult
-    from streamseg.segmentation.prompts import Prompt
     from streamseg.settings import Settings
-
-# A frame and the file that it came from -> its masks.
-Segmenter = Callable[["Frame", Path, "Sequence[Prompt]"], "FrameResult"]
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mjpeg", ".y4m"})
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is asked for, checked as far as that goes without a picture."""
-
-    inputs: tuple[Path, ...]
-    samples: tuple[Sample, ...]
-    prompts: tuple[Prompt, ...]
-    out: OutputFolder
-    multimask: bool
-    score_threshold: float | None
-    window: tuple[float, float] | None
-    refine: Mapping[str, Any]
-    no_refine: bool
-
-    @classmethod
-    def from_options(
-        cls,
-        *,
-        inputs: Sequence[Path],
-        prompt_options: Sequence[tuple[str, str]],
-        sample: bool,
-        out: Path,
-        formats: str,
-        multimask: bool,
-        score_threshold: float | None,
-        window: str | None,
-        refine: Mapping[str, Any],
-        no_refine: bool,
-    ) -> Self:
-        """Raises WrongUsageError or another StreamsegError."""
-        if not inputs and not sample:
-            raise WrongUsageError("nothing to segment: give pictures or folders, or --sample")
-        prompts = read_prompts(prompt_options)
-        if not prompts and not sample:
-            raise WrongUsageError("say what to segment: --point X,Y, --box X1,Y1,X2,Y2 or --mask FILE")
-        if not prompts and inputs:
-            raise WrongUsageError("the samples have prompts of their own, your pictures do not: give --point or --box")
-        later = next((one.frame for one in prompts if one.frame != 0), None)
-        if later is not None:
-            raise WrongUsageError(f"--frame {later}: a picture has the frame 0 only")
-        changed = {name: value for name, value in refine.items() if value is not None}
-        if changed and no_refine:
-            raise WrongUsageError("--no-refine does not go with other options of the clean-up")
-        return cls(
-            inputs=tuple(inputs),
-            samples=tuple(find_samples()) if sample else (),
-            prompts=tuple(prompts),
-            out=OutputFolder(out, read_formats(formats)),
-            multimask=multimask,
-            score_threshold=score_threshold,
-            window=read_window(window),
-            refine=changed,
-            no_refine=no_refine,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One picture to segment, or the reason why an input is none."""
-
-    path: Path
-    sample: Sample | None = None
-    problem: StreamsegError | None = None
-
-
-def list_items(job: Job) -> list[Item]:
-    """Files as they are, folders as the pictures right in them, in the order of their names."""
-    from streamseg.media.image import IMAGE_SUFFIXES
-
-    items = [Item(one.path, sample=one) for one in job.samples]
-    for path in job.inputs:
-        if not path.is_dir():
-            items.append(Item(path, problem=_problem(path)))
-            continue
-        try:
-            pictures = sorted(one for one in path.iterdir() if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file())
-        except OSError as error:
-            items.append(Item(path, problem=NotFoundError(f"the folder cannot be read: {error.strerror}")))
-            continue
-        items.extend(Item(one) for one in pictures)
-        if not pictures:
-            items.append(Item(path, problem=NotFoundError("the folder has no pictures in it")))
-    return items
-
-
-def _problem(path: Path) -> StreamsegError | None:
-    """What can be said without opening the file."""
-    if not path.exists():
-        return NotFoundError("no such file")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return UnsupportedMediaError("videos are not taken yet; give pictures, or use the page for a live camera")
-    return None
 
 
 def run_segment(
@@ -144,33 +42,34 @@ def run_segment(
     items = list_items(job)
     job.out.create()
     with contextlib.ExitStack() as stack:
-        segment: Segmenter | None = None
+        backend: Backend | None = None
         if any(item.problem is None for item in items):
-            backend = _here(job, settings) if server is None else _at_server(job, server, token)
-            segment = stack.enter_context(backend)
-        return _run_all(job, items, settings, segment)
+            backend = stack.enter_context(here(job, settings) if server is None else at_server(job, server, token))
+        return _run_all(job, items, settings, backend)
 
 
-def _run_all(job: Job, items: Sequence[Item], settings: Settings, segment: Segmenter | None) -> int:
+def _run_all(job: Job, items: Sequence[Item], settings: Settings, backend: Backend | None) -> int:
     began_s = time.perf_counter()
     done = failed = 0
     interrupted = False
-    with _progress(len(items)) as advance:
+    with Display(len(items)) as display:
         try:
             for item in items:
                 try:
-                    say(_run_one(job, item, settings, segment))
+                    if not _run_one(job, item, settings, backend, display):
+                        interrupted = True
+                        break
                     done += 1
                 except StreamsegError as error:
                     failed += 1
                     note(f"{item.path}: {error.code}: {one_line(error.message)}")
                 except BrokenPipeError:
-                    # Whoever read our lines has gone; that is no failure of a picture.
+                    # Whoever read our lines has gone; that is no failure of an input.
                     raise
                 except OSError as error:
                     failed += 1
                     note(f"{item.path}: the results cannot be written: {error.strerror or error}")
-                advance()
+                display.advance()
         except KeyboardInterrupt:
             interrupted = True
     took_s = time.perf_counter() - began_s
@@ -183,82 +82,64 @@ def _run_all(job: Job, items: Sequence[Item], settings: Settings, segment: Segme
     return EXIT_FAILED if done else EXIT_USAGE
 
 
-def _run_one(job: Job, item: Item, settings: Settings, segment: Segmenter | None) -> str:
-    """Segment a picture and write its files; the line about it."""
-    from streamseg.media.image import decode_image
-
+def _run_one(job: Job, item: Item, settings: Settings, backend: Backend | None, display: Display) -> bool:
+    """Segment one input, write its files and say so; False if it was interrupted."""
     if item.problem is not None:
         raise item.problem
-    assert segment is not None
+    assert backend is not None
+    if item.kind == "video":
+        return _segment_video(job, item, backend, display)
+    _segment_picture(job, item, settings, backend)
+    return True
+
+
+def _segment_picture(job: Job, item: Item, settings: Settings, backend: Backend) -> None:
+    from streamseg.media.image import decode_image
+
     frame = decode_image(item.path, limits=settings.limits.image(), window=job.window)
-    prompts = job.prompts
-    if not prompts and item.sample is not None:
-        prompts = tuple(item.sample.prompts(frame.width, frame.height))
+    prompts = job.prompts_for(item, frame.width, frame.height)
     for prompt in prompts:
         prompt.check(frame.width, frame.height, settings.limits.prompts())
-    result = segment(frame, item.path, prompts)
+    result = backend.picture(frame, item.path, prompts)
     folder = job.out.folder_for(item.path.stem)
     job.out.write(folder, frame, result)
     objects = "; ".join(
         f"object {one.object_id} {one.state}, score {one.score:.2f}, {one.area_px} px" for one in result.objects
     )
-    return f"{item.path} -> {folder}/: {objects}"
+    say(f"{item.path} -> {folder}/: {objects}")
 
 
-@contextlib.contextmanager
-def _here(job: Job, settings: Settings) -> Iterator[Segmenter]:
-    """A model in this process."""
-    from streamseg.api import Model
-    from streamseg.models.build import load_model
-    from streamseg.segmentation.refine import RefineOptions
-
-    refine = RefineOptions.NONE if job.no_refine else dataclasses.replace(settings.refine, **job.refine)
-    note("loading the model ...")
-    loaded = load_model(**settings.model.model_dump(), warm_up=False)
-    note(f"model {loaded.name} on {loaded.device}: {loaded.reason}")
-    with Model(loaded) as model:
-        yield lambda frame, _path, prompts: model.segment(
-            frame.rgb,
-            prompts=prompts,
-            multimask=job.multimask,
-            score_threshold=job.score_threshold,
-            refine=refine,
-            limits=settings.limits.image(),
-        )
-
-
-@contextlib.contextmanager
-def _at_server(job: Job, server: str, token: str | None) -> Iterator[Segmenter]:
-    """A running server; the files go there as they are."""
-    from streamseg.client import Client
-    from streamseg.segmentation.refine import RefineOptions
-
-    refine: Any = RefineOptions.NONE if job.no_refine else (job.refine or None)
-    with Client(server, token) as client:
-        note(f"server {client.url}")
-        yield lambda _frame, path, prompts: client.segment(
-            path,
-            prompts=prompts,
-            multimask=job.multimask,
-            score_threshold=job.score_threshold,
-            refine=refine,
-            window=job.window,
-        )
+def _segment_video(job: Job, item: Item, backend: Backend, display: Display) -> bool:
+    folder = job.out.folder_for(item.path.stem)
+    progress = display.video(item.path.name)
+    try:
+        with interrupts_as_event() as cancelled:
+            outcome = backend.video(item, folder, progress, cancelled)
+    except StreamsegError as error:
+        if not cancelled.is_set():
+            raise
+        note(f"{item.path}: {error.code}: {one_line(error.message)}")
+        return False
+    finally:
+        progress.close()
+    for problem in outcome.problems:
+        note(f"{item.path}: note: {one_line(problem)}")
+    if not outcome.frames and not outcome.interrupted:
+        raise BadSettingError("there is no frame between --start and --end")
+    say(f"{item.path} -> {folder}/: {_describe(outcome)}")
+    return not outcome.interrupted
 
 
-@contextlib.contextmanager
-def _progress(count: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr where a person watches and there is more than one picture."""
-    if count < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+def _describe(outcome: Outcome) -> str:
+    fps = outcome.frames / outcome.took_s if outcome.took_s > 0 else 0.0
+    whole = "interrupted after " if outcome.interrupted else ""
+    frames = f"{whole}{_count(outcome.frames)} over {outcome.seconds:.1f} s"
+    objects = "".join(
+        f"; object {object_id} lost in {_count(lost)}" if lost else f"; object {object_id} never lost"
+        for object_id, lost in outcome.lost.items()
+    )
+    return f"{frames}, in {clock_time(outcome.took_s)} ({fps:.1f} frames/s){objects}"
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Lines on stdout are moved above the bar on a terminal; into a pipe they must go as they are.
-    with Progress(
-        *columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()
-    ) as progress:
-        task = progress.add_task("", total=count)
-        yield lambda: progress.advance(task)
+
+def _count(frames: int) -> str:
+    return "1 frame" if frames == 1 else f"{frames} frames"

@@ -3,16 +3,22 @@
 It needs no torch: a machine without an accelerator can be a client.
 """
 
-from streamseg.client.asynchronous import AsyncClient, AsyncImageSession, AsyncStream
-from streamseg.client.blocking import Client, ImageSession, Stream
-from streamseg.client.wire import RemoteResult
+from streamseg.client.asynchronous import AsyncClient, AsyncImageSession, AsyncRecording, AsyncStream
+from streamseg.client.blocking import Client, ImageSession, Recording, Stream
+from streamseg.client.recorded import RemoteProgress, RemoteSummary
+from streamseg.client.wire import RemoteFile, RemoteResult
 
 __all__ = [
     "AsyncClient",
     "AsyncImageSession",
+    "AsyncRecording",
     "AsyncStream",
     "Client",
     "ImageSession",
+    "Recording",
+    "RemoteFile",
+    "RemoteProgress",
     "RemoteResult",
+    "RemoteSummary",
     "Stream",
 ]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from threading import Event
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from streamseg.client.connection import Connection, Incoming
 from streamseg.client.kept import AsyncImageSession
 from streamseg.client.live import AsyncStream
 from streamseg.client.pictures import ImageLike, picture_bytes
+from streamseg.client.recorded import AsyncRecording, RemoteProgress
 from streamseg.client.wire import RemoteResult, gather_prompts, result_from, start_fields, stream_url
 from streamseg.errors import (
     BadMessageError,
@@ -24,7 +27,7 @@ from streamseg.errors import (
 )
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
 
-__all__ = ["AsyncClient", "AsyncImageSession", "AsyncStream"]
+__all__ = ["AsyncClient", "AsyncImageSession", "AsyncRecording", "AsyncStream"]
 
 # A larger picture waits for the server's limits, so that it is refused by name and not by a broken connection.
 PROMPT_PICTURE_BYTES = 2**20
@@ -176,6 +179,70 @@ class AsyncClient:
             refine=refine,
         )
         return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s)
+
+    async def segment_file(
+        self,
+        path: str | Path,
+        *,
+        points_xy_px: PointsLike | None = None,
+        labels: LabelsLike | None = None,
+        box_xyxy_px: BoxLike | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        time_s: float | None = None,
+        every: int = 1,
+        fps: float | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        hold: bool = False,
+        video: bool = True,
+        container: Literal["mp4", "webm"] = "mp4",
+        quality: int = 75,
+        max_side_px: int | None = None,
+        carry: bool = True,
+        score_threshold: float | None = None,
+        refine: Any = None,
+        out: str | Path | None = None,
+        on_progress: Callable[[RemoteProgress], None] | None = None,
+        cancelled: Event | None = None,
+    ) -> AsyncRecording:
+        """Segment a video file, on a connection of its own.
+
+        ``points_xy_px``, ``labels``, ``box_xyxy_px`` speak of object 1 on the first frame, or on the one that is shown
+        at ``time_s``; each of ``prompts`` speaks of the frame that it names, unless ``time_s`` is given. ``every``,
+        ``fps``, ``start_s``, ``end_s``, ``hold``: see ``Sampling``; only segmented frames have results, held ones are
+        in the files alone. ``video``: make an overlay video, in ``container`` (see ``VideoOptions``).
+        ``out``: a folder into which overlay and masks.jsonl are fetched at the end; default: they stay at the server,
+        for a while. ``on_progress``: called while the file is sent and processed. ``cancelled``: set it, from any
+        thread, to end early as ``stop`` does.
+
+        Use it with ``async with await client.segment_file(...) as recording``, then ``async for result in recording``
+        or ``await recording.finish()``.
+        """
+        asked = gather_prompts(points_xy_px, labels, box_xyxy_px, prompts)
+        if not asked:
+            raise BadPromptError("say what to segment: points_xy_px, box_xyxy_px or prompts")
+        start = start_fields(
+            "file",
+            asked,
+            carry=carry,
+            score_threshold=score_threshold,
+            refine=refine,
+            prompts_time_s=time_s,
+        )
+        start["sampling"] = {"every": every, "fps": fps, "start_s": start_s, "end_s": end_s, "hold": hold}
+        options = {"container": container, "quality": quality, "max_side_px": max_side_px}
+        start["video"] = options if video else None
+        return await AsyncRecording.open(
+            await self._open(),
+            start,
+            Path(path),
+            url=self.url,
+            token=self._token,
+            out=None if out is None else Path(out),
+            on_progress=on_progress,
+            cancelled=cancelled,
+            timeout_s=self._timeout_s,
+        )
 
     async def _open(self) -> Connection:
         if self._closed:

@@ -9,14 +9,16 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from streamseg.client.asynchronous import AsyncClient
 from streamseg.client.kept import AsyncImageSession
 from streamseg.client.live import AsyncStream
 from streamseg.client.pictures import ImageLike
+from streamseg.client.recorded import AsyncRecording, RemoteProgress, RemoteSummary
 from streamseg.client.wire import RemoteResult
 from streamseg.errors import BadStateError
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
@@ -180,6 +182,104 @@ class Client:
             overlay=overlay,
         )
         return Stream(self._loop, self._loop.run(stream))
+
+    def segment_file(
+        self,
+        path: str | Path,
+        *,
+        points_xy_px: PointsLike | None = None,
+        labels: LabelsLike | None = None,
+        box_xyxy_px: BoxLike | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        time_s: float | None = None,
+        every: int = 1,
+        fps: float | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        hold: bool = False,
+        video: bool = True,
+        container: Literal["mp4", "webm"] = "mp4",
+        quality: int = 75,
+        max_side_px: int | None = None,
+        carry: bool = True,
+        score_threshold: float | None = None,
+        refine: Any = None,
+        out: str | Path | None = None,
+        on_progress: Callable[[RemoteProgress], None] | None = None,
+        cancelled: threading.Event | None = None,
+    ) -> Recording:
+        """Segment a video file; see ``AsyncClient.segment_file``. ``on_progress`` is called in another thread."""
+        recording = self._client.segment_file(
+            path,
+            points_xy_px=points_xy_px,
+            labels=labels,
+            box_xyxy_px=box_xyxy_px,
+            prompts=prompts,
+            time_s=time_s,
+            every=every,
+            fps=fps,
+            start_s=start_s,
+            end_s=end_s,
+            hold=hold,
+            video=video,
+            container=container,
+            quality=quality,
+            max_side_px=max_side_px,
+            carry=carry,
+            score_threshold=score_threshold,
+            refine=refine,
+            out=out,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+        return Recording(self._loop, self._loop.run(recording))
+
+
+class Recording:
+    """A file that is segmented by a server; made by ``Client.segment_file``; see ``AsyncRecording``."""
+
+    def __init__(self, loop: _Loop, recording: AsyncRecording) -> None:
+        self._loop = loop
+        self._recording = recording
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def summary(self) -> RemoteSummary | None:
+        """What came of it, after the end of the iteration."""
+        return self._recording.summary
+
+    def stop(self) -> None:
+        """End early: the iteration gives what is still in work, and the files hold what was done so far."""
+        self._loop.run(self._recording.stop())
+
+    def finish(self) -> RemoteSummary:
+        """Let it run to its end."""
+        return self._loop.run(self._recording.finish())
+
+    def close(self) -> None:
+        """Drop what is under way."""
+        with contextlib.suppress(BadStateError):
+            self._loop.run(self._recording.close())
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> RemoteResult:
+        result = self._loop.run(self._next())
+        if result is None:
+            raise StopIteration
+        return result
+
+    async def _next(self) -> RemoteResult | None:
+        # StopAsyncIteration cannot leave a coroutine.
+        return await anext(self._recording, None)
 
 
 class ImageSession:

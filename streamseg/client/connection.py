@@ -29,6 +29,8 @@ from streamseg.errors import (
 # A result with 64 masks of a large picture or its overlay stays well below this.
 MAX_INCOMING_BYTES = 64 * 2**20
 MAX_ATTACHMENTS = 4096
+# Pieces of a file from this size on are paced by the server's answers and do not count as messages.
+BULK_BYTES = 2**18
 OPEN_TIMEOUT_S = 15.0
 CLOSE_TIMEOUT_S = 5.0
 # A caller's own work may hold up the event loop; only a silence much longer than that means a dead peer.
@@ -70,11 +72,15 @@ class Connection:
     async def open(cls, url: str, token: str | None) -> Connection:
         """Connect to a websocket address; raises the StreamsegError that says why it failed."""
         host = urlsplit(url).hostname
+        if token and not token.isprintable():
+            # The library's own words for it would quote the token.
+            raise UnauthorizedError("the token holds a line break or another control character")
         try:
             socket = await connect(
                 url,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
-                additional_headers={"Authorization": f"Bearer {token}"} if token else None,
+                # Headers are written as latin-1; the server reads the token's bytes as UTF-8.
+                additional_headers={"Authorization": f"Bearer {token}".encode().decode("latin-1")} if token else None,
                 compression=None,
                 # A proxy of the environment cannot reach the caller's own machine.
                 proxy=None if host in _LOOPBACK else True,
@@ -110,8 +116,13 @@ class Connection:
         """Send a picture."""
         await self._send(pack({"type": "frame", **header}, picture))
 
-    async def _send(self, message: str | bytes) -> None:
-        await self._pace.wait()
+    async def send_chunk(self, header: Mapping[str, Any], piece: bytes) -> None:
+        """Send a piece of a file."""
+        await self._send(pack({"type": "chunk", **header}, piece), paced=len(piece) < BULK_BYTES)
+
+    async def _send(self, message: str | bytes, paced: bool = True) -> None:
+        if paced:
+            await self._pace.wait()
         try:
             await self._socket.send(message)
         except ConnectionClosed as error:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +48,16 @@ class RemoteResult(FrameResult):
             )
         with Image.open(io.BytesIO(self.overlay_jpeg), formats=["JPEG"]) as picture:
             return np.array(picture.convert("RGB"))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A result that waits at the server. ``url``: its path there."""
+
+    name: str
+    url: str
+    bytes: int
+    media_type: str
 
 
 def stream_url(url: str) -> str:
@@ -129,10 +139,12 @@ def error_from(message: Mapping[str, Any]) -> StreamsegError:
     return error
 
 
-def prompt_fields(prompt: Prompt, *, frame: bool = False) -> dict[str, Any]:
-    """A prompt as the protocol has it; ``frame``: whether to name the frame it was made on."""
+def prompt_fields(prompt: Prompt, *, frame: bool = False, time_s: float | None = None) -> dict[str, Any]:
+    """A prompt as the protocol has it; ``frame``: whether to name the frame it was made on; ``time_s``: by its time."""
     fields: dict[str, Any] = {"object_id": prompt.object_id}
-    if frame:
+    if time_s is not None:
+        fields["time_s"] = float(time_s)
+    elif frame:
         fields["frame"] = prompt.frame
     if prompt.points:
         fields["points_xy_px"] = [list(point) for point in prompt.points]
@@ -158,7 +170,8 @@ def gather_prompts(
     gathered = list(prompts or ())
     if points_xy_px is not None or labels is not None or box_xyxy_px is not None:
         points = () if points_xy_px is None else points_xy_px
-        marks: LabelsLike = [1] * len(points) if labels is None else labels
+        # What has no length is no list of points, as the prompt will say.
+        marks: LabelsLike = [1] * (len(points) if isinstance(points, Sized) else 0) if labels is None else labels
         short = Prompt(object_id=object_id, points_xy_px=points, labels=marks, box_xyxy_px=box_xyxy_px)
         gathered.append(short)
     return gathered
@@ -175,14 +188,17 @@ def start_fields(
     refine: Any = None,
     window: tuple[float, float] | None = None,
     keep: bool = False,
+    prompts_time_s: float | None = None,
 ) -> dict[str, Any]:
     """A ``start`` message; what is at its default is left to the server.
 
-    ``refine``: a RefineOptions or a mapping with its fields.
+    ``refine``: a RefineOptions or a mapping with its fields. ``prompts_time_s``: of a file, when the frame of the
+    prompts is shown; default: the frame that each names.
     """
     fields: dict[str, Any] = {"type": "start", "version": 1, "source": source, "masks": "rle"}
     if prompts:
-        fields["prompts"] = [prompt_fields(one) for one in prompts]
+        by_frame = source == "file"
+        fields["prompts"] = [prompt_fields(one, frame=by_frame, time_s=prompts_time_s) for one in prompts]
     if overlay:
         fields["overlay"] = True
     if carry is not None:
@@ -198,6 +214,17 @@ def start_fields(
     if keep:
         fields["keep"] = True
     return fields
+
+
+def remote_files(listed: Any) -> tuple[RemoteFile, ...]:
+    """The files of a ``done`` message; raises BadMessageError."""
+    try:
+        return tuple(
+            RemoteFile(str(one["name"]), str(one["url"]), int(one["bytes"]), str(one["media_type"]))
+            for one in listed or ()
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadMessageError("the server sent a list of files that this client cannot read") from error
 
 
 def result_from(

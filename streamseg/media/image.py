@@ -49,6 +49,9 @@ class ImageLimits:
     max_bytes: int = 32 * 2**20
 
 
+_TILE_SIZE_TAGS = (322, 323)
+
+
 def decode_image(
     source: ImageSource,
     *,
@@ -145,6 +148,7 @@ def _from_file(data: bytes, limits: ImageLimits, window: Window | None) -> RgbIm
 
 def _from_picture(picture: Image.Image, limits: ImageLimits, window: Window | None) -> RgbImage:
     _check_size(picture.width, picture.height, limits)
+    _check_tiles(picture)
     try:
         picture.load()
         deep = picture.mode in _DEEP_MODES
@@ -157,6 +161,24 @@ def _from_picture(picture: Image.Image, limits: ImageLimits, window: Window | No
         raise
     except Exception as error:
         _damaged(error, limits)
+
+
+def _check_tiles(picture: Image.Image) -> None:
+    """A TIFF of few pixels may be made of tiles that unpack to gigabytes each."""
+    tags = getattr(picture, "tag_v2", None)
+    if tags is None:
+        return
+    width, height = (_first_number(tags.get(tag)) for tag in _TILE_SIZE_TAGS)
+    # Tiles are padded to multiples of 16, and writers choose up to 1024 whatever the size of the picture.
+    if width * height > max(4 * picture.width * picture.height, 2**22):
+        raise UnsupportedMediaError(
+            f"the TIFF claims tiles of {width} x {height} pixels for a picture of {picture.width} x {picture.height}"
+        )
+
+
+def _first_number(value: Any) -> int:
+    first = value[0] if isinstance(value, tuple) and value else value
+    return first if isinstance(first, int) else 0
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamseg.errors import BadPromptError, NotFoundError
+from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
 from streamseg.segmentation.prompts import (
@@ -174,24 +175,32 @@ class ImageSegmenter:
             rejected, self._rejected = self._rejected, []
         return rejected
 
-    def step(self, model: LoadedModel, frame: Frame) -> list[Answer]:
+    def step(self, model: LoadedModel, frame: Frame, prompts: Sequence[Prompt] = ()) -> list[Answer]:
         """Segment ``frame``: one answer for each object, in the order of their first prompts.
 
-        The very same frame again reuses its embedding, and the answers of objects about which nothing new was said.
-        Runs on the model's thread.
+        ``prompts`` are added first; what does not fit is in ``take_rejected``. The very same frame again reuses its
+        embedding, and the answers of objects about which nothing new was said. Runs on the model's thread.
         """
+        for prompt in prompts:
+            try:
+                self.add_prompt(prompt)
+            except BadPromptError as error:
+                with self._lock:
+                    self._reject(Rejected(prompt.object_id, error, None))
         with self._lock:
             embedding = self._last[1] if self._last is not None and self._last[0] is frame else None
             self._reject_misfits(frame)
+            self._check_memory(frame)
             objects = list(self._objects.values())
             open_objects = [one for one in objects if one.answer_frame is not frame or one.has_news()]
             applied = [self._apply(one, frame) for one in open_objects]
+            # Read at once: a box or a mask that comes during the work takes the former one out of what was said.
+            asks = tuple(
+                _ask(one, said, with_prior=self._carry or one.prior_frame is frame)
+                for one, said in zip(open_objects, applied, strict=True)
+            )
         if embedding is None:
             embedding = embed(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
-        asks = tuple(
-            _ask(one, said, with_prior=self._carry or one.prior_frame is frame)
-            for one, said in zip(open_objects, applied, strict=True)
-        )
         size = (frame.width, frame.height)
         answers = decode(model.predictor, embedding, asks, size, multimask=self._multimask)
         with self._lock:
@@ -213,11 +222,23 @@ class ImageSegmenter:
                     said.check(frame.width, frame.height)
                 except BadPromptError as error:
                     one.said.remove(said)
-                    # Whoever never asks for them must not pile them up.
-                    if len(self._rejected) < MAX_REJECTED:
-                        self._rejected.append(Rejected(one.object_id, error, said.tag))
+                    self._reject(Rejected(one.object_id, error, said.tag))
             if not one.said and one.prior is None:
                 del self._objects[one.object_id]
+
+    def _reject(self, rejected: Rejected) -> None:
+        # Whoever never asks for them must not pile them up.
+        if len(self._rejected) < MAX_REJECTED:
+            self._rejected.append(rejected)
+
+    def _check_memory(self, frame: Frame) -> None:
+        readings = 3 if self._multimask else 1
+        pixels = len(self._objects) * readings * frame.width * frame.height
+        if pixels > self._limits.max_mask_pixels:
+            raise TooLargeError(
+                f"{len(self._objects)} objects on a {frame.width} x {frame.height} frame are {pixels:,} mask pixels; "
+                f"at most {self._limits.max_mask_pixels:,} are made: fewer objects, or a smaller picture"
+            )
 
     def _apply(self, one: _Object, frame: Frame) -> list[_Said]:
         """The prompts that count on ``frame``; a carried object leaves behind those of former frames."""

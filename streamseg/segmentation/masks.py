@@ -192,7 +192,7 @@ class FrameResult:
     """Everything about one frame, the same type on every way in.
 
     ``objects`` holds every object that was asked for, in the order of the requests. ``timings_ms``: milliseconds per
-    stage.
+    stage. ``held``: the masks are those of the last segmented frame, because sampling passed over this one.
     """
 
     index: int
@@ -201,14 +201,16 @@ class FrameResult:
     height: int
     objects: tuple[ObjectResult, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    held: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """One line of masks.jsonl, as a dict that ``json.dumps`` takes."""
+        """One line of masks.jsonl, as a dict that ``json.dumps`` takes; ``held`` is there where it is true."""
         return {
             "index": self.index,
             "time_s": round(self.time_s, 6),
             "width": self.width,
             "height": self.height,
+            **({"held": True} if self.held else {}),
             "objects": [one.to_json() for one in self.objects],
         }
 
@@ -229,6 +231,7 @@ class FrameResult:
                 )
                 for one in line["objects"]
             ),
+            held=bool(line.get("held", False)),
         )
 
     def to_coco(self, image_id: int | None = None, category_id: int = 1) -> list[dict[str, Any]]:

@@ -25,10 +25,12 @@ MAX_OBJECT_ID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class PromptLimits:
-    """How much one session may ask for: objects at a time, and points of one object on one frame."""
+    """How much one session may ask for: objects at a time, points of one object on one frame, and pixels of all masks
+    of one frame together, which bounds the memory of many objects on a large picture."""
 
     max_objects: int = 64
     max_points: int = 64
+    max_mask_pixels: int = 400_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +105,7 @@ def check_points(points: Iterable[Point], width: int, height: int) -> None:
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):
             raise BadPromptError(
-                f"the point ({x:g}, {y:g}) is outside the {width} x {height} frame: "
+                f"the point ({x:.9g}, {y:.9g}) is outside the {width} x {height} frame: "
                 f"0 <= x < {width} and 0 <= y < {height}"
             )
 
@@ -113,7 +115,7 @@ def check_box(box: Box, width: int, height: int) -> None:
     x1, y1, x2, y2 = box
     if not (0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height):
         raise BadPromptError(
-            f"the box ({x1:g}, {y1:g}, {x2:g}, {y2:g}) does not fit the {width} x {height} frame: "
+            f"the box ({x1:.9g}, {y1:.9g}, {x2:.9g}, {y2:.9g}) does not fit the {width} x {height} frame: "
             f"0 <= x1 < x2 <= {width} and 0 <= y1 < y2 <= {height}"
         )
 
@@ -133,7 +135,10 @@ def _whole_number(value: Any, name: str, most: int) -> int:
 def _number(value: Any, what: str) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise BadPromptError(f"{what} must be a number, not {_short(value)}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise BadPromptError(f"{what} must be a number that a double can hold") from None
     if not math.isfinite(number):
         raise BadPromptError(f"{what} must be finite, not {number}")
     return number
@@ -183,5 +188,9 @@ def _mask(value: Any) -> NDArray[np.bool_]:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python does not write out whole numbers of thousands of digits.
+        return "a number of thousands of digits"
     return text if len(text) <= 40 else text[:37] + "..."

@@ -23,10 +23,12 @@ from starlette.websockets import WebSocket
 
 from streamseg import __version__
 from streamseg.engine import Engine
-from streamseg.errors import OverloadedError, StreamsegError
+from streamseg.errors import NotFoundError, OverloadedError, StreamsegError
 from streamseg.models.build import LoadedModel
+from streamseg.service.file_session import FileService
+from streamseg.service.files import check_data_dir
 from streamseg.service.metrics import CONTENT_TYPE, Metrics
-from streamseg.service.protocol import VERSION, ModelInfo, SessionLimits
+from streamseg.service.protocol import SOURCES, VERSION, ModelInfo, SessionLimits
 from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
 from streamseg.service.websocket import Connection
 from streamseg.settings import Settings
@@ -66,6 +68,7 @@ class Service:
         self.model = model
         self.guard = Guard(settings)
         self.engine: Engine | None = None
+        self.files: FileService | None = None
         self.metrics = Metrics(lambda: 0.0 if self.engine is None else float(self.engine.depth))
         self.model_info = ModelInfo(
             name=model.name, device=str(model.device), reason=model.reason, licence=model.licence
@@ -76,12 +79,16 @@ class Service:
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Run the inference thread as long as the application."""
+        self.files = await asyncio.to_thread(FileService, self.settings, self.metrics)
         self.engine = Engine(self.model, self.settings.limits.queue_length)
+        sweeping = asyncio.create_task(self.files.sweep(), name="streamseg-sweep")
         try:
             yield
         finally:
+            sweeping.cancel()
             # Waits for the frame that is in work.
             await asyncio.to_thread(self.engine.close)
+            await asyncio.to_thread(self.files.close)
 
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
@@ -111,6 +118,7 @@ class Service:
             "protocol": VERSION,
             "model": self.model_info.model_dump() | {"image_size": self.model.image_size},
             "modes": ["image"],
+            "sources": list(SOURCES),
             "limits": {name: getattr(limits, name) for name in SessionLimits.model_fields},
             "samples": self._samples,
         }
@@ -150,13 +158,37 @@ async def _stream(websocket: WebSocket) -> None:
     try:
         subprotocol = service.guard.check_websocket(websocket)
         with service.slot():
-            if service.engine is None:
+            if service.engine is None or service.files is None:
                 raise OverloadedError("the service is not ready yet")
             await websocket.accept(subprotocol)
-            await Connection(websocket, service.engine, service.settings, service.metrics, service.model_info).serve()
+            await Connection(
+                websocket, service.engine, service.settings, service.metrics, service.model_info, service.files
+            ).serve()
     except StreamsegError as error:
         service.metrics.error(error.code)
         await refuse(error, websocket.scope, websocket.receive, websocket.send)
+
+
+async def _download(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.guard.check_origin(request.headers)
+    if service.files is None:
+        raise OverloadedError("the service is not ready yet")
+    # The id, which nobody can guess, is the permission: a browser sends no token for the address of a video.
+    path, file = service.files.store.find(request.path_params["id"], request.path_params["name"])
+    try:
+        found = await asyncio.to_thread(path.stat)
+    except OSError:
+        raise NotFoundError("this file has just been deleted") from None
+    saved = request.query_params.get("download") == "1"
+    return FileResponse(
+        path,
+        media_type=file.media_type,
+        stat_result=found,
+        filename=file.name,
+        content_disposition_type="attachment" if saved else "inline",
+        headers={"Cache-Control": "private, no-cache"},
+    )
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
@@ -185,8 +217,9 @@ class PageFiles(StaticFiles):
 
 
 def create_app(settings: Settings, model: LoadedModel) -> Starlette:
-    """The service around ``model``; raises BadSettingError where ``settings`` would let strangers in."""
+    """The service around ``model``; raises BadSettingError for settings that let strangers in or cannot work."""
     check_bind(settings)
+    check_data_dir(settings.data_dir)
     page = web_root()
     service = Service(settings, model, page)
     files = PageFiles(directory=page, check_dir=False)
@@ -197,6 +230,7 @@ def create_app(settings: Settings, model: LoadedModel) -> Starlette:
             Route("/readyz", _readiness),
             Route("/metrics", _metrics),
             Route("/v1/info", _info),
+            Route("/v1/files/{id}/{name}", _download),
             WebSocketRoute("/v1/stream", _stream),
             Mount("/", files),
         ],

@@ -16,6 +16,8 @@ from streamseg.service.protocol import (
     CLIENT_TEXT,
     MAX_REQUEST_ID_CHARS,
     VERSION,
+    ChunkHeader,
+    ChunkMessage,
     ClientText,
     FrameHeader,
     FrameMessage,
@@ -41,6 +43,8 @@ def parse_text(text: str) -> ClientText:
     kind = _type_of(fields)
     if kind == "frame":
         raise _bad(fields, "a frame is a binary message: header length, header, image file")
+    if kind == "chunk":
+        raise _bad(fields, "a chunk is a binary message: header length, header, piece of the file")
     if kind not in CLIENT_TEXT:
         raise _bad(fields, f"unknown type {_short(kind)}; a text message is one of {', '.join(CLIENT_TEXT)}")
     version = fields.get("version")
@@ -53,8 +57,8 @@ def parse_text(text: str) -> ClientText:
     return _validated(CLIENT_TEXT[kind], kind, fields)
 
 
-def parse_binary(data: bytes) -> FrameMessage:
-    """The picture in a binary message; raises BadMessageError."""
+def parse_binary(data: bytes) -> FrameMessage | ChunkMessage:
+    """The picture or piece of a file in a binary message; raises BadMessageError."""
     form = "a binary message is a 4-byte big-endian header length, a JSON header and the payload"
     if len(data) < _HEADER_LENGTH.size:
         raise BadMessageError(f"{len(data)} bytes are too few: {form}")
@@ -70,9 +74,14 @@ def parse_binary(data: bytes) -> FrameMessage:
         raise BadMessageError(f"the header is not UTF-8: {form}") from None
     fields = _json_object(text)
     kind = _type_of(fields)
-    if kind != "frame":
-        raise _bad(fields, f"unknown type {_short(kind)}; a binary message of a client is a frame")
-    return FrameMessage(_validated(FrameHeader, kind, fields), data[start + length :])
+    payload = data[start + length :]
+    match kind:
+        case "frame":
+            return FrameMessage(_validated(FrameHeader, kind, fields), payload)
+        case "chunk":
+            return ChunkMessage(_validated(ChunkHeader, kind, fields), payload)
+        case _:
+            raise _bad(fields, f"unknown type {_short(kind)}; a binary message of a client is a frame or a chunk")
 
 
 def encode_text(message: ServerText) -> str:
@@ -80,7 +89,7 @@ def encode_text(message: ServerText) -> str:
     return message.model_dump_json()
 
 
-def encode_binary(header: ServerHeader | FrameHeader, payload: bytes) -> bytes:
+def encode_binary(header: ServerHeader | FrameHeader | ChunkHeader, payload: bytes) -> bytes:
     """A binary message."""
     text = header.model_dump_json(exclude_none=True).encode()
     return b"".join((_HEADER_LENGTH.pack(len(text)), text, payload))
@@ -175,6 +184,8 @@ def _in_words(error: Any) -> str:
             return f"{where} must be {context['expected']}{got}"
         case "greater_than_equal":
             return f"{where} must be at least {context['ge']}{got}"
+        case "greater_than":
+            return f"{where} must be more than {context['gt']}{got}"
         case "less_than_equal":
             return f"{where} must be at most {context['le']}{got}"
         case "too_long":

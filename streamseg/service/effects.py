@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from streamseg.errors import BadPromptError
+from streamseg.errors import BadPromptError, StreamsegError
 from streamseg.service.protocol import (
+    ChunkMessage,
+    FileFields,
     FrameMessage,
     ObjectFields,
     PromptRequest,
@@ -56,7 +58,20 @@ class Again:
     request_id: str | None
 
 
-Work: TypeAlias = Open | Change | Segment | Again
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write a piece of the file. ``total_bytes``: of the file, with it."""
+
+    chunk: ChunkMessage
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Process the file, which is complete. Its results are told by ``Session.emit`` while it goes on."""
+
+
+Work: TypeAlias = Open | Change | Segment | Again | Store | Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,17 @@ class Segmented:
     objects: list[ObjectFields]
     attachments: tuple[bytes, ...] = ()
     rejected: tuple[tuple[str | None, BadPromptError], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What a ``Process`` came to; also where it was ended early."""
+
+    files: list[FileFields]
+    problems: list[str]
+
+
+Outcome: TypeAlias = Segmented | Processed | StreamsegError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +120,11 @@ class Drop:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """End the ``Process`` under way early; what it has so far is kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """The session is over: free what ``Open`` set up."""
 
@@ -106,4 +137,4 @@ class Close:
     reason: str
 
 
-Effect: TypeAlias = Send | SendResult | Drop | Release | Close
+Effect: TypeAlias = Send | SendResult | Drop | Halt | Release | Close

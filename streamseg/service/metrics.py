@@ -23,6 +23,9 @@ class Metrics:
         self.sessions_total = self._counter("sessions_opened", "Sessions that were opened.")
         self.frames = self._counter("frames", "Frames that were segmented.")
         self.dropped = self._counter("frames_dropped", "Frames of live sources that gave way to newer ones.")
+        self.file_jobs = self._gauge("file_jobs", "Uploaded files that are being processed.")
+        self.upload_bytes = self._counter("upload_bytes", "Bytes of uploaded files.")
+        self.files_done = self._counter("files", "Uploaded files that were processed.")
         self._errors = Counter("streamseg_errors", "Errors sent to clients.", ["code"], registry=self.registry)
         self._stages = Histogram(
             "streamseg_stage_seconds",
@@ -32,6 +35,11 @@ class Metrics:
             registry=self.registry,
         )
         self._gauge("queue_depth", "Works that wait for the model.").set_function(queue_depth)
+
+    def watch_files(self, held_bytes: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Tell, whenever the metrics are read, how much the files take and how many wait."""
+        self._gauge("files_bytes", "What uploads and results take of their quota.").set_function(held_bytes)
+        self._gauge("file_jobs_waiting", "Uploaded files that wait for their turn.").set_function(waiting)
 
     def error(self, code: str) -> None:
         """Count an error sent to a client, or a refused handshake or request."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import models_json_schema
@@ -27,6 +27,12 @@ MAX_POINTS = 4096
 MAX_WHOLE = 2**53
 MAX_AREA_PX = 2**31 - 1
 MAX_RADIUS_PX = 64
+MAX_NAME_CHARS = 255
+MAX_SIDE_PX = 8192
+
+# An uploaded file comes in pieces of at most this; so many bytes may be on their way without an answer.
+CHUNK_BYTES = 2**20
+WINDOW_BYTES = 4 * 2**20
 
 T = TypeVar("T")
 
@@ -48,7 +54,9 @@ AreaPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_AREA_PX)]
 RadiusPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_RADIUS_PX)]
 Lowered: TypeAlias = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
 MaskForm: TypeAlias = Literal["rle", "png", "polygons", "none"]
-Source: TypeAlias = Literal["image", "frames"]
+Source: TypeAlias = Literal["image", "frames", "file"]
+SOURCES: tuple[Source, ...] = get_args(Source)
+Seconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_WHOLE)]
 
 
 class Message(BaseModel):
@@ -73,6 +81,7 @@ class PromptFields(Message):
     box_xyxy_px: BoxXYXY | None = None
     mask: Rle | None = None
     frame: Whole | None = None
+    time_s: Seconds | None = None
     replace: bool = False
 
     def to_prompt(self, newest_frame: int, max_pixels: int) -> Prompt:
@@ -94,6 +103,24 @@ class PromptFields(Message):
             box_xyxy_px=self.box_xyxy_px,
             mask=mask,
         )
+
+
+class SamplingFields(Message):
+    """Which frames of a file are segmented: every so many, or so many a second; from when to when."""
+
+    every: Annotated[int, Field(ge=1, le=MAX_WHOLE)] = 1
+    fps: Annotated[float, Field(gt=0, le=MAX_WHOLE)] | None = None
+    start_s: Seconds | None = None
+    end_s: Seconds | None = None
+    hold: bool = False
+
+
+class VideoFields(Message):
+    """How the overlay of a file is written. ``quality``: 100 is the best."""
+
+    container: Literal["mp4", "webm"] = "mp4"
+    quality: Annotated[int, Field(ge=1, le=100)] = 75
+    max_side_px: Annotated[int, Field(ge=16, le=MAX_SIDE_PX)] | None = None
 
 
 class RefineFields(Message):
@@ -135,6 +162,10 @@ class Start(Message):
     window: Window | None = None
     keep: bool = False
     limits: LowerLimits = LowerLimits()
+    name: Annotated[str, Field(max_length=MAX_NAME_CHARS)] | None = None
+    size_bytes: Annotated[int, Field(ge=1, le=MAX_WHOLE)] | None = None
+    sampling: SamplingFields | None = None
+    video: VideoFields | None = VideoFields()
     request_id: RequestId | None = None
 
 
@@ -192,6 +223,28 @@ class FrameMessage:
         return self.header.request_id
 
 
+class ChunkHeader(Message):
+    """Header of a piece of a file. ``offset``: bytes of the file before it; ``last``: it ends the file, which
+    ``size_bytes`` of the start says anyway."""
+
+    type: Literal["chunk"]
+    offset: Whole
+    last: bool = False
+    request_id: RequestId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkMessage:
+    """A piece of a file as it came."""
+
+    header: ChunkHeader
+    payload: bytes
+
+    @property
+    def request_id(self) -> str | None:
+        return self.header.request_id
+
+
 # Server to client, text
 
 
@@ -214,6 +267,9 @@ class SessionLimits(Message):
     max_message_bytes: int
     messages_per_s: float
     idle_timeout_s: float
+    max_video_bytes: int
+    max_video_seconds: float
+    max_video_frames: int
 
 
 class Ready(Message):
@@ -225,6 +281,8 @@ class Ready(Message):
     session_id: str
     model: ModelInfo
     limits: SessionLimits
+    chunk_bytes: Maybe[int] = None
+    window_bytes: Maybe[int] = None
 
 
 class Ok(Message):
@@ -272,13 +330,47 @@ class Result(Message):
     objects: list[ObjectFields]
 
 
+class Received(Message):
+    """``bytes`` of the file are stored: as many more may be sent."""
+
+    type: Literal["received"]
+    bytes: int
+
+
+class Progress(Message):
+    """How far a file is; ``total`` and ``eta_s`` are null where they cannot be known.
+
+    ``frames`` of the file's ``total`` are read, up to ``time_s``, at ``fps`` on average. ``waiting``: files that are
+    before this one in the line; it has not been begun.
+    """
+
+    type: Literal["progress"]
+    frames: int
+    total: int | None
+    time_s: float
+    fps: float
+    eta_s: float | None
+    waiting: Maybe[int] = None
+
+
+class FileFields(Message):
+    """A file to download with GET from ``url``, on the same server."""
+
+    name: str
+    url: str
+    bytes: int
+    media_type: str
+
+
 class Done(Message):
-    """The session has ended."""
+    """The session has ended. ``files``, ``problems``: of the source `file`."""
 
     type: Literal["done"]
     request_id: Maybe[str] = None
     frames: int
     dropped: int
+    files: Maybe[list[FileFields]] = None
+    problems: Maybe[list[str]] = None
 
 
 class Failure(Message):
@@ -326,8 +418,8 @@ class OverlayHeader(Message):
 
 
 ClientText: TypeAlias = Start | PromptRequest | Remove | Reset | Stop
-ClientMessage: TypeAlias = ClientText | FrameMessage
-ServerText: TypeAlias = Ready | Ok | Result | Done | Failure
+ClientMessage: TypeAlias = ClientText | FrameMessage | ChunkMessage
+ServerText: TypeAlias = Ready | Ok | Received | Progress | Result | Done | Failure
 ServerHeader: TypeAlias = MaskHeader | OverlayHeader
 
 CLIENT_TEXT: dict[str, type[ClientText]] = {
@@ -343,8 +435,8 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of all messages, grouped by direction and kind."""
     groups: dict[str, tuple[type[Message], ...]] = {
         "ClientText": tuple(CLIENT_TEXT.values()),
-        "ClientBinaryHeader": (FrameHeader,),
-        "ServerText": (Ready, Ok, Result, Done, Failure),
+        "ClientBinaryHeader": (FrameHeader, ChunkHeader),
+        "ServerText": (Ready, Ok, Received, Progress, Result, Done, Failure),
         "ServerBinaryHeader": (MaskHeader, OverlayHeader),
     }
     models = [(model, "validation") for group in groups.values() for model in group]

@@ -62,7 +62,7 @@ def check_bind(settings: Settings) -> None:
     if settings.token is None and not settings.insecure and not is_loopback(settings.host):
         raise BadSettingError(
             f"will not listen on {settings.host} without a token: set STREAMSEG_TOKEN, "
-            "or give --insecure if everyone who can reach this address may use the service"
+            "or give --insecure (STREAMSEG_INSECURE=1) if everyone who can reach this address may use the service"
         )
 
 

@@ -237,6 +237,9 @@ class _WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # The refusal is the handshake's end; uvicorn would log each one as an error of the application.
+            self.handshake_complete = True
         if message["type"] == "websocket.close" and self._abort_timer is None:
             self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 

@@ -5,7 +5,8 @@ them out in order, and takes the next work with ``take`` once the former one has
 
     idle --start--> open --stop, or the picture's result--> ending --last work ended--> idle
 
-On ``frames`` the newest frame wins: one is in work, one waits, and a waiting one gives way to a newer one.
+On ``frames`` the newest frame wins: one is in work, one waits, and a waiting one gives way to a newer one. A ``file``
+comes in pieces, each stored before the next ones are asked for, and is then one long work that tells its results.
 """
 
 from __future__ import annotations
@@ -33,34 +34,46 @@ from streamseg.service.effects import (
     Drop,
     Edit,
     Effect,
+    Halt,
     Open,
+    Outcome,
+    Process,
+    Processed,
     Release,
     Segment,
     Segmented,
     Send,
     SendResult,
+    Store,
     Work,
 )
 from streamseg.service.protocol import (
     VERSION,
+    WINDOW_BYTES,
+    ChunkMessage,
     ClientMessage,
     Done,
     Failure,
     FrameMessage,
     ModelInfo,
     Ok,
+    Progress,
     PromptRequest,
     Ready,
+    Received,
     Result,
     SessionLimits,
     Start,
     Stop,
 )
+from streamseg.service.upload import Upload, check_prompt_moment, check_start, chunk_bytes
 
 # Prompts, removals and resets that may wait while a frame is in work.
 MAX_WAITING = 64
 # A burst of so many seconds' worth of messages is let through.
 BURST_S = 2.0
+# Pieces of a file from this size on are paced by what is stored, so they do not count as messages.
+BULK_BYTES = 256 * 2**10
 
 
 class TokenBucket:
@@ -106,6 +119,8 @@ class Session:
         self._bucket = TokenBucket(messages_per_s, BURST_S * messages_per_s, clock)
         self._messages_per_s = messages_per_s
         self._closed = False
+        # Whether pieces of a file that is given up may still be on their way.
+        self._draining = False
         self._clear()
 
     def _clear(self) -> None:
@@ -119,6 +134,8 @@ class Session:
         self._first_at: float | None = None
         self._frames = 0
         self._dropped = 0
+        self._upload: Upload | None = None
+        self._processed: Processed | None = None
 
     @property
     def open(self) -> bool:
@@ -141,7 +158,7 @@ class Session:
         """A message of the client, as it came."""
         if self._closed:
             return []
-        if not self._bucket.take():
+        if not self._is_paced(data) and not self._bucket.take():
             self._closed = True
             return [
                 Send(Failure.of(RateLimitedError(f"more than {self._messages_per_s:g} messages per second"))),
@@ -164,8 +181,10 @@ class Session:
                     self._on_start(message)
                 case FrameMessage():
                     effects = self._on_frame(message)
+                case ChunkMessage():
+                    effects = self._on_chunk(message)
                 case Stop():
-                    self._on_stop(message)
+                    effects = self._on_stop(message)
                 case _:
                     self._on_edit(message)
         except StreamsegError as error:
@@ -180,7 +199,7 @@ class Session:
         self._work = self._waiting.popleft()
         return self._work
 
-    def ended(self, outcome: Segmented | StreamsegError | None) -> list[Effect]:
+    def ended(self, outcome: Outcome) -> list[Effect]:
         """The work under way has ended: with a result, with an error, or done (None)."""
         work, self._work = self._work, None
         if self._closed or work is None:
@@ -193,7 +212,22 @@ class Session:
                 effects = self._changed(work, outcome)
             case Segment() | Again():
                 effects = self._segmented(work, outcome)
+            case Store():
+                effects = self._stored(work, outcome)
+            case Process():
+                effects = self._file_ended(outcome)
         return effects + self._finish()
+
+    def emit(self, index: int, time_s: float, segmented: Segmented) -> list[Effect]:
+        """A frame of the file under way was segmented."""
+        if self._closed or not isinstance(self._work, Process):
+            return []
+        self._frames += 1
+        return [SendResult(self._result(index, time_s, segmented), segmented.attachments)]
+
+    def report(self, progress: Progress) -> list[Effect]:
+        """How far the file under way is."""
+        return [Send(progress)] if isinstance(self._work, Process) and not self._closed else []
 
     def idle(self, seconds: float) -> list[Effect]:
         """Nothing was received for ``seconds``, which is the limit."""
@@ -211,15 +245,22 @@ class Session:
     def _on_start(self, start: Start) -> None:
         if self._start is not None:
             raise BadStateError("a session is running already; send stop and wait for done before the next start")
-        if start.keep and start.source != "image":
+        if start.keep and start.source == "frames":
             raise BadMessageError('keep is for the source "image"; "frames" stay open anyway')
         if start.window is not None and not start.window[0] < start.window[1]:
             raise BadMessageError("window is [low, high] with low < high")
+        limits = self._lower(start)
+        check_start(start, limits)
+        if start.size_bytes is not None:
+            self._upload = Upload(start.size_bytes, chunk_bytes(limits))
         self._start = start
+        self._draining = False
         self._waiting.append(Open(start))
 
     def _on_frame(self, frame: FrameMessage) -> list[Effect]:
         start = self._running("frame")
+        if start.source == "file":
+            raise BadStateError("a file comes as chunks, not as frames")
         if start.source == "image" and self._picture is not None:
             raise BadStateError("this session has its picture already; stop and start again for another one")
         newest = -1 if self._picture is None else self._picture.index
@@ -239,15 +280,48 @@ class Session:
         self._dropped += 1
         return [Drop(former.index)]
 
+    def _on_chunk(self, chunk: ChunkMessage) -> list[Effect]:
+        if self._draining and (self._start is None or self._ending):
+            return []
+        start = self._running("chunk")
+        if self._upload is None:
+            raise BadStateError(f'chunks are for the source "file"; this one is "{start.source}"')
+        try:
+            self._upload.take(chunk)
+        except BadMessageError as error:
+            self._give_up()
+            return [Send(Failure.of(error, request_id=chunk.request_id))]
+        self._waiting.append(Store(chunk, self._upload.come_bytes))
+        if self._upload.complete:
+            self._waiting.append(Process())
+        return []
+
+    def _give_up(self) -> None:
+        """End a file's session with what is under way; what waits is not done, but for the answer to its start."""
+        self._waiting = deque(work for work in self._waiting if isinstance(work, Open))
+        self._ending = True
+        self._draining = True
+
+    def _is_paced(self, data: str | bytes) -> bool:
+        uploading = self._upload is not None and not self._upload.complete and not self._ending
+        return uploading and not isinstance(data, str) and len(data) >= BULK_BYTES
+
     def _on_edit(self, request: Edit) -> None:
         start = self._running(request.type)
+        if self._upload is not None and self._upload.complete:
+            raise BadStateError("the file is in work already; send prompts before its last chunk")
         if start.source == "image" and not start.keep and self._picture is not None:
             raise BadStateError("the picture is in work already; send prompts before it, or start with keep")
         if len(self._waiting) >= MAX_WAITING:
             raise OverloadedError(f"{MAX_WAITING} requests are waiting for the frame in work; send them more slowly")
         newest = 0 if self._picture is None else self._picture.index
-        if isinstance(request, PromptRequest) and request.frame is not None and self._picture is not None:
-            self._check_frame(start, request.frame, newest)
+        if isinstance(request, PromptRequest):
+            if start.source == "file":
+                check_prompt_moment(request.frame, request.time_s)
+            elif request.time_s is not None:
+                raise BadMessageError('the time_s of a prompt is for the source "file"; name its frame')
+            if request.frame is not None and self._picture is not None:
+                self._check_frame(start, request.frame, newest)
         change = Change(request, newest)
         if start.source == "frames" and self._waiting and isinstance(self._waiting[-1], Segment):
             # The next frame that is segmented should show it.
@@ -262,10 +336,17 @@ class Session:
         if named > newest:
             raise BadPromptError(f"frame {named} has not been received yet; the newest one is {newest}")
 
-    def _on_stop(self, stop: Stop) -> None:
-        self._running("stop")
+    def _on_stop(self, stop: Stop) -> list[Effect]:
+        start = self._running("stop")
         self._stop = stop
+        if isinstance(self._work, Process):
+            self._ending = True
+            return [Halt()]
+        if start.source == "file":
+            # Half a file is of no use.
+            self._give_up()
         self._ending = True
+        return []
 
     def _running(self, what: str) -> Start:
         if self._start is None:
@@ -276,27 +357,33 @@ class Session:
 
     # Outcomes
 
-    def _opened(self, work: Open, outcome: Segmented | StreamsegError | None) -> list[Effect]:
+    def _opened(self, work: Open, outcome: Outcome) -> list[Effect]:
         start = work.start
         if not isinstance(outcome, StreamsegError):
+            limits = self._lower(start)
             ready = Ready(
                 type="ready",
                 version=VERSION,
                 request_id=start.request_id,
                 session_id=self._new_id(),
                 model=self._model,
-                limits=self._lower(start),
+                limits=limits,
+                chunk_bytes=None if self._upload is None else chunk_bytes(limits),
+                window_bytes=None if self._upload is None else WINDOW_BYTES,
             )
             return [Send(ready)]
         effects: list[Effect] = [Send(Failure.of(outcome, request_id=start.request_id))]
         orphans = [*self._waiting, *([self._stop] if self._stop else [])]
+        self._draining = self._upload is not None
         self._clear()
         for orphan in orphans:
+            if isinstance(orphan, Store | Process):
+                continue
             error = BadStateError("no session is running: its start was refused")
             effects.append(Send(Failure.of(error, request_id=_request_id(orphan), index=_index(orphan))))
         return [*effects, Release()]
 
-    def _changed(self, work: Change, outcome: Segmented | StreamsegError | None) -> list[Effect]:
+    def _changed(self, work: Change, outcome: Outcome) -> list[Effect]:
         request = work.request
         if isinstance(outcome, StreamsegError):
             return [Send(Failure.of(outcome, request_id=request.request_id))]
@@ -309,7 +396,7 @@ class Session:
     def _kept_picture_was_segmented(self) -> bool:
         return self._start is not None and self._start.keep and self._frames > 0
 
-    def _segmented(self, work: Segment | Again, outcome: Segmented | StreamsegError | None) -> list[Effect]:
+    def _segmented(self, work: Segment | Again, outcome: Outcome) -> list[Effect]:
         segment = work.segment if isinstance(work, Again) else work
         header = segment.frame.header
         request_id = work.request_id if isinstance(work, Again) else header.request_id
@@ -321,7 +408,7 @@ class Session:
             elif isinstance(outcome, StreamsegError):
                 self._picture = None
         if not isinstance(outcome, Segmented):
-            error = outcome or StreamsegError("the frame gave no result")
+            error = outcome if isinstance(outcome, StreamsegError) else StreamsegError("the frame gave no result")
             return [Send(Failure.of(error, request_id=request_id, index=segment.index))]
         if isinstance(work, Segment):
             self._frames += 1
@@ -329,27 +416,64 @@ class Session:
             Send(Failure.of(error, request_id=rejected_id, index=segment.index))
             for rejected_id, error in outcome.rejected
         ]
-        result = Result(
-            type="result",
-            index=segment.index,
-            time_s=segment.time_s,
-            timestamp_ms=header.timestamp_ms,
-            request_id=request_id,
-            width=outcome.width,
-            height=outcome.height,
-            timings_ms=outcome.timings_ms,
-            dropped=self._dropped,
-            attachments=len(outcome.attachments),
-            objects=outcome.objects,
-        )
+        result = self._result(segment.index, segment.time_s, outcome, header.timestamp_ms, request_id)
         return [*effects, SendResult(result, outcome.attachments)]
+
+    def _result(
+        self,
+        index: int,
+        time_s: float,
+        segmented: Segmented,
+        timestamp_ms: float | None = None,
+        request_id: str | None = None,
+    ) -> Result:
+        return Result(
+            type="result",
+            index=index,
+            time_s=time_s,
+            timestamp_ms=timestamp_ms,
+            request_id=request_id,
+            width=segmented.width,
+            height=segmented.height,
+            timings_ms=segmented.timings_ms,
+            dropped=self._dropped,
+            attachments=len(segmented.attachments),
+            objects=segmented.objects,
+        )
+
+    def _stored(self, work: Store, outcome: Outcome) -> list[Effect]:
+        if isinstance(outcome, StreamsegError):
+            self._give_up()
+            return [Send(Failure.of(outcome, request_id=work.chunk.request_id))]
+        if self._ending or self._upload is None:
+            return []
+        self._upload.stored(work.total_bytes)
+        return [Send(Received(type="received", bytes=work.total_bytes))]
+
+    def _file_ended(self, outcome: Outcome) -> list[Effect]:
+        self._ending = True
+        if isinstance(outcome, Processed):
+            self._processed = outcome
+            return []
+        start = self._start
+        assert start is not None
+        error = outcome if isinstance(outcome, StreamsegError) else StreamsegError("the file gave no result")
+        return [Send(Failure.of(error, request_id=start.request_id))]
 
     def _finish(self) -> list[Effect]:
         """End the session if it is ending and nothing is left to do."""
         if self._start is None or not self._ending or self.busy:
             return []
         stop_id = None if self._stop is None else self._stop.request_id
-        done = Done(type="done", request_id=stop_id, frames=self._frames, dropped=self._dropped)
+        processed = self._processed
+        done = Done(
+            type="done",
+            request_id=stop_id,
+            frames=self._frames,
+            dropped=self._dropped,
+            files=None if processed is None else processed.files,
+            problems=None if processed is None else processed.problems,
+        )
         self._clear()
         return [Send(done), Release()]
 
@@ -362,6 +486,10 @@ def _request_id(orphan: Work | Stop) -> str | None:
             return orphan.request.request_id
         case Segment():
             return orphan.frame.request_id
+        case Store():
+            return orphan.chunk.request_id
+        case Process():
+            return None
         case Open():
             return orphan.start.request_id
 

@@ -7,6 +7,7 @@ dropped, refused or answered by the session machine.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -31,20 +32,27 @@ from streamseg.service.effects import (
     Close,
     Drop,
     Effect,
+    Halt,
     Open,
+    Outcome,
+    Process,
+    Processed,
     Release,
     Segment,
     Segmented,
     Send,
     SendResult,
+    Store,
     Work,
 )
 from streamseg.service.encoding import encode_result
+from streamseg.service.file_session import FileService, FileSession
 from streamseg.service.metrics import Metrics
 from streamseg.service.outbox import Outbox, OutboxFullError, Packet
 from streamseg.service.protocol import (
     Failure,
     ModelInfo,
+    Progress,
     PromptFields,
     PromptRequest,
     Ready,
@@ -60,9 +68,6 @@ logger = logging.getLogger(__name__)
 # Key in the ASGI scope's extensions under which our server offers to drop a connection without further ado.
 ABORT_EXTENSION = "streamseg.abort"
 
-# Prompts whose request ids are kept until a frame has shown that they fit; prompts without frames must not pile up.
-MAX_ASKED = 128
-
 
 @dataclass(slots=True)
 class _Stream:
@@ -77,7 +82,13 @@ class Connection:
     """One accepted websocket, until it ends."""
 
     def __init__(
-        self, websocket: WebSocket, engine: Engine, settings: Settings, metrics: Metrics, model: ModelInfo
+        self,
+        websocket: WebSocket,
+        engine: Engine,
+        settings: Settings,
+        metrics: Metrics,
+        model: ModelInfo,
+        files: FileService,
     ) -> None:
         self._websocket = websocket
         self._engine = engine
@@ -86,7 +97,10 @@ class Connection:
         self._session = Session(model, self._lowered, messages_per_s=settings.limits.messages_per_s)
         self._outbox = Outbox()
         self._awake = asyncio.Event()
+        self._files = files
         self._stream: _Stream | None = None
+        self._file: FileSession | None = None
+        self._closing: set[asyncio.Task[None]] = set()
         self._heard_at = time.monotonic()
         self._heard = False
 
@@ -103,6 +117,7 @@ class Connection:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             self._release()
+            await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _guarded(self, part: Callable[[], object]) -> None:
         """Run one of the tasks; how it fails decides how the connection ends."""
@@ -196,6 +211,9 @@ class Connection:
                     self._outbox.put(Packet((encode_text(result), *attachments), result=True))
                 case Drop():
                     self._metrics.dropped.inc()
+                case Halt():
+                    if self._file is not None:
+                        self._file.halt()
                 case Release():
                     self._release()
                 case Close():
@@ -204,7 +222,7 @@ class Connection:
 
     # Work
 
-    async def _outcome(self, work: Work) -> Segmented | StreamsegError | None:
+    async def _outcome(self, work: Work) -> Outcome:
         try:
             match work:
                 case Open(start):
@@ -213,6 +231,10 @@ class Connection:
                     await self._change(work)
                 case Segment() | Again():
                     return await self._segment(work)
+                case Store(chunk):
+                    await self._opened_file().store(chunk.payload)
+                case Process():
+                    return await self._process()
         except StreamsegError as error:
             return error
         except Exception as error:
@@ -228,6 +250,13 @@ class Connection:
             score_threshold=start.score_threshold,
             refine=self._refine(start),
         )
+        if start.source == "file":
+            self._metrics.sessions.inc()
+            self._file = FileSession(
+                start, limits, options, self._engine, self._files, self._metrics, self._deliver, self._report
+            )
+            await self._file.open()
+            return
         self._stream = _Stream(start, limits, Pipeline(self._engine, options, limits.prompts()))
         self._metrics.sessions.inc()
         for prompt in start.prompts:
@@ -238,6 +267,9 @@ class Connection:
         return dataclasses.replace(self._settings.refine, **wanted)
 
     async def _change(self, change: Change) -> None:
+        if self._file is not None:
+            await self._file.change(change.request)
+            return
         stream = self._running()
         match change.request:
             case PromptRequest() as request:
@@ -248,12 +280,15 @@ class Connection:
                 stream.pipeline.reset()
 
     async def _say(self, stream: _Stream, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
-        most = stream.limits.max_image_pixels
+        def say() -> None:
+            prompt = fields.to_prompt(newest_frame, stream.limits.max_image_pixels)
+            stream.pipeline.add_prompt(prompt, fields.replace, request_id)
+
+        # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
         if fields.mask is None:
-            prompt = fields.to_prompt(newest_frame, most)
+            say()
         else:
-            prompt = await asyncio.to_thread(fields.to_prompt, newest_frame, most)
-        stream.pipeline.add_prompt(prompt, fields.replace, request_id)
+            await asyncio.to_thread(say)
 
     async def _segment(self, work: Segment | Again) -> Segmented:
         stream = self._running()
@@ -280,12 +315,49 @@ class Connection:
         rejected = tuple((one.tag, one.error) for one in stream.pipeline.take_rejected())
         return dataclasses.replace(segmented, rejected=rejected)
 
+    # Files
+
+    async def _process(self) -> Processed:
+        file = self._opened_file()
+        try:
+            processed = await file.process()
+        finally:
+            # Before the client hears that it is over: the next file then finds the room of this one.
+            await asyncio.shield(self._closed(file))
+        self._metrics.files_done.inc()
+        return processed
+
+    async def _deliver(self, index: int, time_s: float, segmented: Segmented) -> None:
+        await self._outbox.room()
+        self._perform(self._session.emit(index, time_s, segmented))
+
+    def _report(self, progress: Progress) -> None:
+        # A client that reads nothing is found out by the writer.
+        with contextlib.suppress(OutboxFullError):
+            self._perform(self._session.report(progress))
+
+    def _opened_file(self) -> FileSession:
+        if self._file is None:
+            raise RuntimeError("the session machine gave work without a file")
+        return self._file
+
+    def _closed(self, file: FileSession) -> asyncio.Task[None]:
+        """Close a file whether or not somebody waits for it."""
+        task = asyncio.create_task(file.close(), name="streamseg-close-file")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        return task
+
     def _running(self) -> _Stream:
         if self._stream is None:
             raise RuntimeError("the session machine gave work without a session")
         return self._stream
 
     def _release(self) -> None:
+        if self._file is not None:
+            self._closed(self._file)
+            self._file = None
+            self._metrics.sessions.dec()
         if self._stream is not None:
             self._stream.pipeline.close()
             self._stream = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +47,24 @@ def encoded(picture: NDArray[np.uint8], form: str, exif_orientation: int | None 
     file = io.BytesIO()
     Image.fromarray(picture).save(file, form, exif=exif)
     return file.getvalue()
+
+
+def write_clip(path: Path, frames: int = 24, rate: int = 12, codec: str = "libx264", sound: bool = True) -> Path:
+    """A video of 320 x 240 in which the disc moves slowly from left to right, and a tone."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = 320, 240
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        tone: Any = container.add_stream("aac", rate=16_000) if sound else None
+        for number in range(frames):
+            picture = disc_picture(320, 240, 90 + 120 * number / max(1, frames - 1), 120, 45)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+        if tone is not None:
+            times = np.arange(int(16_000 * frames / rate)) / 16_000
+            samples = (0.2 * np.sin(2 * np.pi * 440 * times)).astype(np.float32)[None]
+            block = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+            block.sample_rate, block.time_base, block.pts = 16_000, Fraction(1, 16_000), 0
+            container.mux(tone.encode(block))
+            container.mux(tone.encode())
+    return path

@@ -33,12 +33,12 @@ def test_everything_comes_from_the_server_itself(open_page: OpenPage) -> None:
     assert set(addresses) == {page.evaluate("location.origin")}
 
 
-@pytest.mark.parametrize("tab", ["live", "image"])
+@pytest.mark.parametrize("tab", ["live", "image", "video"])
 def test_a_narrow_phone_needs_no_scrolling_to_the_side(open_page: OpenPage, tab: str) -> None:
     page = open_page(f"/#tab={tab}", width=360, height=640)
     expect(page.locator("#model")).to_contain_text("nano")
-    if tab == "live":
-        page.get_by_role("button", name="Use the sample clip").click()
+    if tab in ("live", "video"):
+        page.locator(f"#panel-{tab}").get_by_role("button", name="Use the sample clip").click()
     else:
         page.locator("#panel-image .samples button").first.click()
     expect(page.locator(f"#panel-{tab} .stage")).to_be_visible()

@@ -432,3 +432,17 @@ def test_a_picture_of_the_callers_stays_as_it_was() -> None:
 def test_suffixes_are_lower_case_with_a_dot() -> None:
     assert {".jpg", ".png", ".webp", ".tiff"} <= IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() and suffix.startswith(".") for suffix in IMAGE_SUFFIXES)
+
+
+def test_a_tiff_whose_tiles_are_far_larger_than_the_picture_is_refused_unread() -> None:
+    """16 x 16 pixels in one tile of 20,000 x 20,000: 400 MB out of some hundred kB."""
+    side, small = 20_000, 16
+    packer = zlib.compressobj(9)
+    data = b"".join([*(packer.compress(bytes(side)) for _ in range(side)), packer.flush()])
+    tags = [(256, small), (257, small), (258, 8), (259, 8), (262, 1), (277, 1), (322, side), (323, side)]
+    offset = 8 + 2 + 12 * (len(tags) + 2) + 4
+    tags += [(324, offset), (325, len(data))]
+    body = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    tiff = b"II*\0" + struct.pack("<IH", 8, len(tags)) + body + struct.pack("<I", 0) + data
+    with pytest.raises(UnsupportedMediaError, match="tiles of 20000 x 20000"):
+        decode_image(tiff)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from streamseg.errors import BadPromptError, NotFoundError
+from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
 from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
+from streamseg.segmentation.embedding import ImageEmbedding, embed
 from streamseg.segmentation.image import ImageSegmenter
 from streamseg.segmentation.prompts import Prompt, PromptLimits
 
@@ -160,3 +163,33 @@ def test_a_covered_object_is_lost_and_found_again_where_it_was(model: LoadedMode
     with model.inference():
         lost = [segmenter.step(model, frame)[0].lost for frame in frames]
     assert lost == [False, False, True, True, False]
+
+
+def test_a_box_that_comes_during_the_work_counts_on_the_next_step(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
+    frame = scene(40)
+    expected = step(segmenter, model, frame)[1]
+
+    late = ImageSegmenter(SIZE)
+    late.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
+
+    def embed_while_someone_draws(*given: Any) -> ImageEmbedding:
+        late.add_prompt(Prompt(1, box_xyxy_px=(150, 10, 200, 40)))
+        return embed(*given)
+
+    monkeypatch.setattr("streamseg.segmentation.image.embed", embed_while_someone_draws)
+    assert np.allclose(step(late, model, frame)[1], expected, atol=1e-4)
+    assert not np.allclose(step(late, model, frame)[1], expected, atol=1e-1)
+
+
+def test_many_objects_on_a_large_frame_are_refused_before_they_fill_the_memory(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE, limits=PromptLimits(max_mask_pixels=2 * 160 * 240))
+    for object_id in (1, 2, 3):
+        segmenter.add_prompt(click(70, 80, object_id))
+    with pytest.raises(TooLargeError, match="3 objects on a 240 x 160 frame"):
+        step(segmenter, model, scene(40))
+    segmenter.remove(2)
+    assert list(step(segmenter, model, scene(40))) == [1, 3]

@@ -44,6 +44,9 @@ def test_bool_labels_of_an_array_are_refused_like_any_bool() -> None:
         ({"points_xy_px": [(True, 1)], "labels": [1]}, "must be a number"),
         ({"points_xy_px": [(1, 1)], "labels": [2]}, "1 \\(object\\) or 0"),
         ({"points_xy_px": [(1, 1)], "labels": [0.5]}, "1 \\(object\\) or 0"),
+        ({"points_xy_px": [(1, 1)], "labels": [10**400]}, "double"),
+        ({"points_xy_px": [(10**400, 1)], "labels": [1]}, "double"),
+        ({"object_id": 10**5000, "box_xyxy_px": [0, 0, 1, 1]}, "thousands of digits"),
         ({"box_xyxy_px": [1, 2, 3]}, "not 3 numbers"),
         ({"box_xyxy_px": [3, 0, 1, 5]}, "no area"),
         ({"box_xyxy_px": [0, 0, float("inf"), 5]}, "finite"),
@@ -86,3 +89,8 @@ def test_a_prompt_must_fit_its_frame(fields: dict, fits: bool) -> None:
     else:
         with pytest.raises(BadPromptError):
             prompt.check(10, 5, PromptLimits(max_points=2))
+
+
+def test_a_hair_outside_is_said_as_such() -> None:
+    with pytest.raises(BadPromptError, match=r"1800\.001"):
+        Prompt(box_xyxy_px=(0, 0, 1800.001, 1200)).check(1800, 1200)

@@ -221,3 +221,16 @@ def test_parts_and_holes_agree_with_counting_pixels(seed: int) -> None:
 def test_impossible_settings_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(BadSettingError, match=next(iter(settings))):
         RefineOptions(**settings)
+
+
+@pytest.mark.parametrize("radius_px", [9, 20, 64])
+def test_a_wide_closing_is_that_of_a_disc(radius_px: int) -> None:
+    """It is made from distances, because a structuring element of this size takes seconds for a large picture."""
+    noise = np.random.default_rng(7).random((12, 16)).astype(np.float32)
+    mask = cv2.resize(noise, (480, 360), interpolation=cv2.INTER_CUBIC) > 0.7
+    steps = np.arange(-radius_px, radius_px + 1)
+    disc = (np.hypot(*np.meshgrid(steps, steps)) <= radius_px + 0.5).astype(np.uint8)
+    closed = cv2.morphologyEx(np.pad(mask.astype(np.uint8), radius_px), cv2.MORPH_CLOSE, disc)
+    expected = closed[radius_px:-radius_px, radius_px:-radius_px] > 0
+    assert expected.sum() > mask.sum()
+    assert np.array_equal(refined(mask, options(close_px=radius_px)), expected)

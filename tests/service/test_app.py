@@ -6,6 +6,7 @@ import asyncio
 import base64
 import http.client
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,20 @@ def test_the_handshake_lets_in_who_may(
         assert TOKEN.encode() not in caught.value.response.body
 
     asyncio.run(go())
+
+
+def test_a_refused_handshake_is_no_error_of_the_server(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Anyone may be refused as often as they like: the log must not fill with it."""
+
+    async def go() -> None:
+        with pytest.raises(InvalidStatus):
+            async with open_wire(server, origin="http://evil.example"):
+                pass
+        async with open_wire(server) as wire:
+            await wire.segment()
+
+    asyncio.run(go())
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
 @pytest.mark.parametrize(("host", "status"), [("rebound.example", 403), ("listed.example", 101), ("localhost", 101)])

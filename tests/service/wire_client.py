@@ -58,6 +58,23 @@ class Wire:
     async def frame(self, payload: bytes | None = None, **header: Any) -> None:
         await self.socket.send(pack({"type": "frame", **header}, picture() if payload is None else payload))
 
+    async def chunk(self, offset: int, payload: bytes, **header: Any) -> None:
+        await self.socket.send(pack({"type": "chunk", "offset": offset, **header}, payload))
+
+    async def upload(self, data: bytes, piece_bytes: int = 2**20) -> None:
+        """Send a whole file, each piece once the former one is stored."""
+        for offset in range(0, len(data), piece_bytes):
+            piece = data[offset : offset + piece_bytes]
+            await self.chunk(offset, piece, last=offset + len(piece) == len(data))
+            assert (await self.expect("received"))["bytes"] == offset + len(piece)
+
+    async def file(self, data: bytes, **fields: Any) -> dict[str, Any]:
+        """Start a session for a file and upload it; its `ready`."""
+        await self.start("file", **{"size_bytes": len(data), "prompts": [CLICK], **fields})
+        ready = await self.expect("ready")
+        await self.upload(data)
+        return ready
+
     async def next(self) -> dict[str, Any]:
         """The next message; a binary one as its header with ``payload``."""
         async with asyncio.timeout(20):

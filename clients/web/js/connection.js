@@ -21,6 +21,7 @@ const TOO_BIG = 1009;
  * @property {(result: any, attachments: {header: any, payload: Uint8Array<ArrayBuffer>}[]) => void} onResult
  * @property {(error: any, request: Record<string, any> | null) => void} onError with the request that it answers
  * @property {(state: ConnectionState, why: string) => void} onState
+ * @property {(message: any) => void} [onMessage] any other message (`received`, `progress`, `done`)
  *
  * @typedef {object} Surroundings what the connection needs from the page; given by tests
  * @property {string} url
@@ -86,8 +87,17 @@ export class Connection {
    * @param {Uint8Array} payload
    */
   frame(header, payload) {
+    return this.binary({ type: "frame", ...header }, payload);
+  }
+
+  /**
+   * Sends a binary message. Returns whether there is a session.
+   * @param {Record<string, unknown>} header has a `type`
+   * @param {Uint8Array} payload
+   */
+  binary(header, payload) {
     if (!this.ready || !this.socket) return false;
-    this.socket.send(pack({ type: "frame", ...header }, payload));
+    this.socket.send(pack(header, payload));
     return true;
   }
 
@@ -152,6 +162,8 @@ export class Connection {
         // Requests are kept until their result or error, which may follow their `ok`.
         if (this.requests.size > 100) this.requests.delete(/** @type {string} */ (this.requests.keys().next().value));
         break;
+      default:
+        this.owner.onMessage?.(message);
     }
   }
 

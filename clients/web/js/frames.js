@@ -106,7 +106,7 @@ function draw(source, canvas) {
  * @param {HTMLCanvasElement} canvas read at once, it may be drawn to afterwards
  * @returns {Promise<Uint8Array | null>}
  */
-async function toJpeg(canvas) {
+export async function toJpeg(canvas) {
   /** @type {Blob | null} */
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", JPEG_QUALITY));
   return blob && new Uint8Array(await blob.arrayBuffer());

@@ -2,12 +2,14 @@
  * The page: tabs, the token, what the server says about itself, and files dropped anywhere.
  */
 
+import { looksLikeVideo } from "./containers.js";
 import { setText } from "./dom.js";
 import { ImageTab } from "./image.js";
 import { Live } from "./live.js";
 import * as messages from "./messages.js";
 import { Notices } from "./notices.js";
 import { Server } from "./server.js";
+import { VideoTab } from "./video.js";
 
 const PROBE_AGAIN_MS = 3000;
 
@@ -46,8 +48,9 @@ export class Page {
     this.connection = byId("connection");
     this.live = new Live(byId("panel-live"), this);
     this.image = new ImageTab(byId("panel-image"), this);
+    this.video = new VideoTab(byId("panel-video"), this);
     /** @type {TabPanel[]} */
-    this.tabs = [this.live, this.image];
+    this.tabs = [this.live, this.image, this.video];
     /** @type {TabPanel} */
     this.current = this.live;
     this.listenToTabs();
@@ -147,7 +150,7 @@ export class Page {
     });
   }
 
-  /** A picture dropped or pasted anywhere goes to the tab Image. */
+  /** A picture dropped or pasted anywhere goes to the tab Image, a video to the tab Video. */
   listenToFiles() {
     addEventListener("dragover", (event) => {
       event.preventDefault();
@@ -167,8 +170,11 @@ export class Page {
   /** @param {File | undefined} file */
   take(file) {
     if (!file) return;
-    this.open(this.image);
-    void this.image.open(file);
+    // GIF and WebP may be either; the tab that is open decides.
+    const moving = looksLikeVideo(file) || (this.current === this.video && !/^image\/(jpeg|png|bmp|tiff)$/.test(file.type));
+    const tab = moving ? this.video : this.image;
+    this.open(tab);
+    void tab.open(file);
   }
 }
 

@@ -2,6 +2,8 @@
  * Failures in words that a person understands: what happened, and what to do about it.
  */
 
+import { duration } from "./times.js";
+
 /** @typedef {{code: string, message: string, retry_after_s?: number | null}} ServerError */
 
 /** @type {Record<string, string>} */
@@ -38,6 +40,42 @@ export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or cho
 export const EMPTY_FILE = "This file is empty. Choose a picture.";
 export const FILE_TOO_LARGE = "This file is larger than the server takes. Choose a smaller picture.";
 
+export const EMPTY_VIDEO = "This file is empty. Choose a video.";
+export const NO_VIDEO =
+  "This is not a video that can be used here. MP4, MOV, WebM, MKV, AVI, MPEG-TS, GIF and animated WebP can.";
+export const FILE_UNREADABLE = "The file could not be read any more. It may have been moved or changed; choose it again.";
+export const JOB_LOST =
+  "Connection lost before the video was done. Nothing of it was kept; press Process to try again from the beginning.";
+export const NOTHING_DONE = "The server stopped before there was anything to keep. Press Process to try again.";
+export const JOB_BUSY = "The server is busy with other videos. Your clicks are kept; press Process again in a moment.";
+export const JOB_RUNNING = "The video is being processed. Wait until it is done, or stop it, then change your clicks.";
+export const RESULT_GONE = "The result is no longer on the server. Press Process again to make it anew.";
+export const VIDEO_BROKEN = "This browser stopped being able to play this video. Choose it again, or choose another one.";
+
+/**
+ * Why a job on a video was not begun.
+ * @param {ServerError} error
+ */
+export function jobProblem(error) {
+  return error.code === "overloaded" ? JOB_BUSY : serverProblem(error);
+}
+
+/** @param {string} why of a connection that ended */
+export function jobLost(why) {
+  if (why === "busy") return JOB_BUSY;
+  return why === "unreachable" ? "The server does not answer. Press Process again when it is back." : JOB_LOST;
+}
+
+/** @param {number} bytes @param {number} most */
+export function videoTooLarge(bytes, most) {
+  return `This video has ${sizeOf(bytes)}; this server takes up to ${sizeOf(most)}. Choose a shorter or smaller one.`;
+}
+
+/** @param {number} seconds @param {number} most */
+export function videoTooLong(seconds, most) {
+  return `This video lasts ${duration(seconds)}; this server takes up to ${duration(most)}. Choose a shorter one.`;
+}
+
 /**
  * @param {ServerError} error
  * @returns {string}
@@ -69,15 +107,17 @@ export function serverProblem(error) {
 
 /** @param {number} bytes @param {number} most */
 export function fileTooLarge(bytes, most) {
-  return `This file has ${megabytes(bytes)}; this server takes pictures of up to ${megabytes(most)}.`;
+  return `This file has ${sizeOf(bytes)}; this server takes pictures of up to ${sizeOf(most)}.`;
 }
 
 /** @param {number} bytes */
-export function megabytes(bytes) {
+export function sizeOf(bytes) {
+  if (bytes < 2 ** 20 / 10) return `${Math.max(1, Math.round(bytes / 1024))} kB`;
+  if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 && bytes % 2 ** 30 ? 1 : 0)} GB`;
   return `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MB`;
 }
 
 /** @param {string} text */
-function sentence(text) {
+export function sentence(text) {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }

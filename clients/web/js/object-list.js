@@ -17,8 +17,10 @@ export class ObjectList {
    * @param {() => void} hooks.onNew
    * @param {((id: number) => void) | null} hooks.onSave null: no mask to save
    * @param {string} emptyWords
+   * @param {(object: SegObject) => string} [words] what the list says about an object
    */
-  constructor(root, hooks, emptyWords) {
+  constructor(root, hooks, emptyWords, words = describe) {
+    this.words = words;
     this.hooks = hooks;
     this.list = part(root, "list");
     this.empty = part(root, "empty");
@@ -63,7 +65,7 @@ export class ObjectList {
     row.dataset.state = object.state;
     row.classList.toggle("selected", selected);
     row.querySelector(".object-select")?.setAttribute("aria-pressed", String(selected));
-    setText(/** @type {Element} */ (row.querySelector(".object-state")), describe(object));
+    setText(/** @type {Element} */ (row.querySelector(".object-state")), this.words(object));
     const saver = /** @type {HTMLButtonElement} */ (row.querySelector(".object-save"));
     saver.hidden = this.hooks.onSave === null || object.state !== "tracked";
   }
@@ -98,7 +100,7 @@ export class ObjectList {
 }
 
 /** @param {SegObject} object */
-function describe({ state, areaShare }) {
+export function describe({ state, areaShare }) {
   switch (state) {
     case "waiting":
       return "looking …";

@@ -10,8 +10,9 @@ import { contains, decode } from "./rle.js";
 const DRAWN_SIDE = 1280;
 
 /**
- * @typedef {{kind: "point", x: number, y: number, label: number}
- *   | {kind: "box", x1: number, y1: number, x2: number, y2: number}} Mark shares of width and height, 0 to 1
+ * @typedef {({kind: "point", x: number, y: number, label: number}
+ *   | {kind: "box", x1: number, y1: number, x2: number, y2: number}) & {timeS?: number}} Mark shares of width and
+ *   height, 0 to 1; in a video the time of the frame on which it was made
  *
  * @typedef {object} SegObject
  * @property {number} id
@@ -111,6 +112,16 @@ export class Objects {
   }
 
   /**
+   * Shows what a result says and nothing else: another frame is looked at.
+   * @param {{width: number, height: number, objects: any[]} | null} result null: nothing is known of that frame
+   */
+  show(result) {
+    for (const object of this.byId.values()) forget(object);
+    if (result) this.apply(result);
+    else this.onChange();
+  }
+
+  /**
    * Takes over what a result says. Objects that it does not name keep what they have; those removed here in the
    * meantime stay removed.
    * @param {{width: number, height: number, objects: any[]}} result
@@ -131,6 +142,13 @@ export class Objects {
     }
     this.onChange();
   }
+}
+
+/** @param {SegObject} object */
+function forget(object) {
+  Object.assign(object, { state: "waiting", score: null, areaPx: 0, areaShare: 0, boxXyxyPx: null, rle: null });
+  object.bitmap = null;
+  object.polygons = [];
 }
 
 /**

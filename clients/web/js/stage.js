@@ -42,6 +42,11 @@ export class Stage {
     /** @type {number | null} */
     this.selected = null;
     this.showMarks = false;
+    /** @type {(mark: import("./objects.js").Mark) => boolean} which of the marks are to be seen now */
+    this.showsMark = () => true;
+    /** Whether arrow keys and space are for something else until the stage was reached with Tab. */
+    this.keysAreTaken = false;
+    this.tabbed = false;
     /** @type {{pointer: number, from: Spot, to: Spot, box: boolean, exclude: boolean, done: boolean} | null} */
     this.press = null;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -180,6 +185,7 @@ export class Stage {
     if (this.selected !== null && this.selected !== id) return;
     const { clientWidth: width, clientHeight: height } = this.element;
     for (const mark of marks) {
+      if (!this.showsMark(mark)) continue;
       if (mark.kind === "box") {
         context.setLineDash([6, 5]);
         context.strokeStyle = cssColor(id);
@@ -253,7 +259,13 @@ export class Stage {
     element.addEventListener("pointercancel", () => this.cancel());
     element.addEventListener("contextmenu", (event) => event.preventDefault());
     element.addEventListener("keydown", (event) => this.key(event));
-    element.addEventListener("blur", () => this.dropCrosshair());
+    element.addEventListener("keyup", (event) => {
+      if (event.key === "Tab") this.tabbed = true;
+    });
+    element.addEventListener("blur", () => {
+      this.tabbed = false;
+      this.dropCrosshair();
+    });
   }
 
   /** @param {PointerEvent} event */
@@ -268,6 +280,7 @@ export class Stage {
   /** @param {PointerEvent} event */
   pressed(event) {
     if (this.press || (event.button !== 0 && event.button !== RIGHT_BUTTON)) return;
+    this.tabbed = false;
     this.dropCrosshair();
     this.element.setPointerCapture(event.pointerId);
     const from = this.spot(event);
@@ -330,6 +343,7 @@ export class Stage {
   key(event) {
     const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     const move = moves[/** @type {keyof typeof moves} */ (event.key)];
+    if (this.keysAreTaken && !this.tabbed && !this.crosshair && event.key !== "Enter") return;
     const spot = this.crosshair ?? { x: 0.5, y: 0.5 };
     if (move) {
       const step = event.ctrlKey ? KEY_STEP / 4 : KEY_STEP;

@@ -24,6 +24,7 @@ import { Stage } from "./stage.js";
  * @property {(id: number) => void} onRemove
  * @property {() => void} onClear
  * @property {((id: number) => void) | null} onSave
+ * @property {(object: SegObject) => string} [describe] what the list says about an object
  */
 
 let workspaces = 0;
@@ -70,6 +71,7 @@ export class Workspace {
         onSave: tab.onSave,
       },
       tab.emptyWords,
+      tab.describe,
     );
     this.everPointed = false;
     this.waitingWords = "";

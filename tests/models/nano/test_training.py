@@ -4,6 +4,7 @@ import io
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from streamseg.models.nano import build_nano, load_nano
 from streamseg.models.nano.training.__main__ import main
-from streamseg.models.nano.training.clips import ClipMaker
+from streamseg.models.nano.training.clips import Clip, ClipMaker
 from streamseg.models.nano.training.convert import convert
 from streamseg.models.nano.training.dataset import AnnotatedImages, is_held_out, training_images
 from streamseg.models.nano.training.frozen_norm import freeze_statistics
@@ -30,7 +31,14 @@ from streamseg.models.nano.training.prompts import (
 )
 from streamseg.models.nano.training.scenes import SceneMaker
 from streamseg.models.nano.training.trainer import Schedule
-from streamseg.models.nano.training.video_stage import clip_loss, warm_start_memory
+from streamseg.models.nano.training.video_stage import (
+    clip_loss,
+    encode_frames,
+    frame_arguments,
+    mask_embedding_ends,
+    reading_loss,
+)
+from streamseg.models.nano.training.warm_start import warm_start_attention, warm_start_heads
 from streamseg.models.nano.trunk import EfficientNetLiteTrunk
 from streamseg.models.nano.weights_file import read_weights
 
@@ -239,7 +247,6 @@ def test_a_step_on_a_clip_teaches_the_memory_and_leaves_the_trunk(
     model: SAM2VideoPredictor, scenes: SceneMaker
 ) -> None:
     clips = ClipMaker(scenes)
-    warm_start_memory(model, [clips.draw(np.random.default_rng(5), 2)])
     model.zero_grad()
     for seed in range(3):
         rng = np.random.default_rng(seed)
@@ -251,6 +258,49 @@ def test_a_step_on_a_clip_teaches_the_memory_and_leaves_the_trunk(
         assert name in taught
     assert not [name for name in taught if "trunk" in name]
     assert "predict_masks" not in vars(model.sam_mask_decoder)
+    assert "_prepare_memory_conditioned_features" not in vars(model)
+
+
+def test_the_object_is_read_off_along_the_line_of_mask_prompts() -> None:
+    outside, inside = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([2.0, 3.0, 2.0])
+    covers = torch.from_numpy(rectangle(8, 8, 24, 40).astype(np.float32))[None]
+    right = outside.view(1, 3, 1, 1) + covers[:, None] * (inside - outside).view(1, 3, 1, 1)
+    nothing = outside.view(1, 3, 1, 1).expand_as(right)
+    assert float(reading_loss(right, outside, inside, covers)) == pytest.approx(0, abs=1e-4)
+    assert float(reading_loss(nothing, outside, inside, covers)) > 0.9
+
+
+def test_warm_memory_shows_where_the_object_was(scenes: SceneMaker) -> None:
+    torch.manual_seed(1)
+    fresh = build_nano(SIZE_PX * 2).eval()
+    freeze_statistics(fresh.image_encoder.trunk)
+    clips = [ClipMaker(scenes).draw(np.random.default_rng(seed), 2) for seed in range(4)]
+    untrained = sum(_reading(fresh, clip) for clip in clips)
+    warm_start_heads(fresh)
+    warm_start_attention(fresh, clips)
+    assert sum(_reading(fresh, clip) for clip in clips) < 0.9 * untrained
+
+
+def _reading(model: SAM2VideoPredictor, clip: Clip) -> float:
+    """The loss of reading the object off the memory, on a frame equal to the one of the prompt."""
+    size = clip.rgbs.shape[1]
+    mask = torch.from_numpy(clip.masks_ntw[:1, :1]).float()
+    with torch.no_grad():
+        features, positions = encode_frames(model, normalised_nchw([clip.rgbs[0]], torch.device("cpu")))
+        step = frame_arguments(model, features, positions, 0, 1) | {"num_frames": 9, "point_inputs": None}
+        memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
+        memory["cond_frame_outputs"][0] = model.track_step(
+            frame_idx=0, is_init_cond_frame=True, mask_inputs=mask, output_dict=memory, **step
+        )
+        del step["point_inputs"]
+        vision = {key: step[key][-1:] for key in ("current_vision_feats", "current_vision_pos_embeds", "feat_sizes")}
+        fused = model._prepare_memory_conditioned_features(
+            frame_idx=1, is_init_cond_frame=False, output_dict=memory, num_frames=9, **vision
+        )
+        plain = features[-1] + model.no_mem_embed.view(1, -1, 1, 1)
+        covers = torch.nn.functional.avg_pool2d(mask, 16)[:, 0]
+        assert covers.shape[-1] == size // 16
+        return float(reading_loss(fused - plain, *mask_embedding_ends(model), covers))
 
 
 def test_input_is_normalised_rgb() -> None:

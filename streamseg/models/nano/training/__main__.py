@@ -22,12 +22,13 @@ from streamseg.models.nano.training.image_stage import image_loss
 from streamseg.models.nano.training.imagenet import load_imagenet
 from streamseg.models.nano.training.scenes import Scene, SceneMaker
 from streamseg.models.nano.training.trainer import Schedule, Trainer
-from streamseg.models.nano.training.video_stage import clip_loss, warm_start_memory
+from streamseg.models.nano.training.video_stage import clip_loss
+from streamseg.models.nano.training.warm_start import warm_start_attention, warm_start_heads
 from streamseg.models.nano.weights_file import WEIGHTS_PATH
 
 _SCENES_PER_STEP = 4
 _CLIP_FRAMES = (3, 4, 5, 6, 8)
-_CLIP_FRAMES_SHARES = (0.15, 0.25, 0.2, 0.2, 0.2)
+_CLIP_FRAMES_SHARES = (0.3, 0.25, 0.2, 0.15, 0.1)
 _WARM_START_CLIPS = 6
 _IMAGENET = "imagenet"
 
@@ -78,7 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     freeze_statistics(model.image_encoder.trunk)
     if options.warm_start_memory:
         rng = np.random.default_rng([options.seed, 2])
-        warm_start_memory(model, [clips.draw(rng, 2) for _ in range(_WARM_START_CLIPS)])
+        warm_start_heads(model)
+        warm_start_attention(model, [clips.draw(rng, 2) for _ in range(_WARM_START_CLIPS)])
     trainer = Trainer(model, Schedule(steps=options.steps))
     checkpoint = options.out / f"{options.stage}.pt"
     if options.resume:

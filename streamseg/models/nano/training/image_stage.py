@@ -27,6 +27,8 @@ _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 _ROUND_SHARES = {"click": (0.35, 0.3, 0.25, 0.1), "box": (0.6, 0.25, 0.15), "mask": (0.6, 0.4)}
 _MASK_LOGIT = 10.0
+# A click shall find what people mostly mean; a box or a mask says what is meant, parts as well as wholes.
+_CLEAR_PROMPT_FLATTENING = 0.4
 _CLAMPED_LOGIT = 32.0
 
 
@@ -74,20 +76,18 @@ def image_loss(model: SAM2VideoPredictor, scenes: Sequence[Scene], rng: Generato
 
 
 def _ask(scenes: Sequence[Scene], rng: Generator) -> list[_Questions]:
-    indices, masks = [], []
-    for index, scene in enumerate(scenes):
-        count = 4 if len(scene.weights) == 1 else 6
-        chosen = rng.choice(len(scene.weights), size=count, p=scene.weights)
-        indices += [index] * count
-        masks += [scene.masks_nhw[i] for i in chosen]
-    order = rng.permutation(len(indices))
-    scene_indices, masks_nhw = np.array(indices)[order], np.stack(masks)[order]
-    cut = round(0.6 * len(order))
     second = "mask" if rng.random() < 0.25 else "box"
-    return [
-        _Questions("click", scene_indices[:cut], masks_nhw[:cut]),
-        _Questions(second, scene_indices[cut:], masks_nhw[cut:]),
-    ]
+    questions = []
+    for kind, single, several, flattening in (("click", 2, 4, 1.0), (second, 2, 3, _CLEAR_PROMPT_FLATTENING)):
+        indices, masks = [], []
+        for index, scene in enumerate(scenes):
+            count = single if len(scene.weights) == 1 else several
+            shares = scene.weights**flattening
+            chosen = rng.choice(len(shares), size=count, p=shares / shares.sum())
+            indices += [index] * count
+            masks += [scene.masks_nhw[i] for i in chosen]
+        questions.append(_Questions(kind, np.array(indices), np.stack(masks)))
+    return questions
 
 
 def _rounds(

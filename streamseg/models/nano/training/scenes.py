@@ -23,13 +23,13 @@ from streamseg.models.nano.training.dataset import (
 
 # How often an image of each source is drawn: whole objects are the core of what people click.
 _SOURCE_SHARES = {
-    "ecssd": 0.27,
-    "duts": 0.22,
+    "ecssd": 0.25,
+    "duts": 0.2,
     "horse": 0.08,
     "human": 0.08,
     "ccp": 0.14,
-    "bsds": 0.12,
-    "camvid": 0.05,
+    "bsds": 0.15,
+    "camvid": 0.06,
     "nuclei": 0.04,
 }
 _CUT_OUT_SHARES = {"ecssd": 0.3, "duts": 0.25, "horse": 0.1, "human": 0.1, "ccp": 0.25}

@@ -36,7 +36,7 @@ class Schedule:
 
     steps: int
     trunk_lr: float = 1.5e-4
-    memory_lr: float = 5e-4
+    memory_lr: float = 6e-4
     lr: float = 3e-4
     warmup_steps: int = 100
     decay_share: float = 0.35

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.random import Generator
 from numpy.typing import NDArray
 from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -21,29 +22,32 @@ from streamseg.models.nano.training.prompts import correction_click, jittered_bo
 _STRIDE = 4
 _SMALLEST_VISIBLE_PX = 60
 _KINDS = ("mask", "box", "click")
-_KIND_SHARES = (0.4, 0.3, 0.3)
+_KIND_SHARES = (0.5, 0.25, 0.25)
 _GAP_RATE = 0.25
 _LARGEST_GAP = 14
 _CORRECTION_RATE = 0.15
 _TOLD_RATE = 0.5
 _SURE_LOGIT = 10.0
+_READING_WEIGHT = 0.7
 
 
-class _DecoderTap:
-    """Keeps what the decoder said, and may correct its word on whether there is an object.
+class _Tap:
+    """Keeps what memory and decoder said, and may correct the word on whether there is an object.
 
     Attributes:
-        heard: the output of every call since it was last cleared.
+        heard: the decoder's output of every call.
+        fused: the features (P, C, h, w) of the last frame after the memory.
         told: bool (P,) or None; if set, the tracker goes on with this instead of the score.
     """
 
     def __init__(self) -> None:
         self.heard: list[DecoderOutput] = []
+        self.fused = torch.empty(0)
         self.told: Tensor | None = None
 
     @contextmanager
     def on(self, model: SAM2VideoPredictor) -> Iterator[None]:
-        """Listen to a model's decoder inside a `with` block."""
+        """Listen to a model inside a `with` block."""
         decoder = model.sam_mask_decoder
         original = decoder.predict_masks
 
@@ -54,11 +58,19 @@ class _DecoderTap:
                 object_logits = (2 * self.told[:, None].to(object_logits.dtype) - 1) * _SURE_LOGIT
             return masks, ious, tokens, object_logits
 
+        fuse = model._prepare_memory_conditioned_features
+
+        def prepare(**arguments: Any) -> Tensor:
+            self.fused = fuse(**arguments)
+            return self.fused
+
         decoder.predict_masks = predict_masks
+        model._prepare_memory_conditioned_features = prepare
         try:
             yield
         finally:
             del decoder.predict_masks
+            del model._prepare_memory_conditioned_features
 
 
 def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
@@ -79,7 +91,7 @@ def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
     objects, frames = masks_ntw.shape[:2]
     targets = torch.stack([soft_targets(masks_ntw[:, t], _STRIDE) for t in range(frames)])
     present = masks_ntw.sum(dim=(2, 3)).T >= _SMALLEST_VISIBLE_PX
-    features, positions = _encode(model, normalised_nchw(list(clip.rgbs), device))
+    features, positions = encode_frames(model, normalised_nchw(list(clip.rgbs), device))
 
     kind = str(rng.choice(_KINDS, p=_KIND_SHARES))
     # A jump after the first frame stands for a long clip, where the prompt lies far back.
@@ -88,11 +100,13 @@ def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
     told = rng.random() < _TOLD_RATE
     memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     losses: list[Tensor] = []
-    tap = _DecoderTap()
+    outside, inside = mask_embedding_ends(model)
+    covers = F.avg_pool2d(targets, model.backbone_stride // _STRIDE)
+    tap = _Tap()
     with tap.on(model):
         for t in range(frames):
             tap.told = present[t] if told else None
-            step = _frame_arguments(model, features, positions, t, objects)
+            step = frame_arguments(model, features, positions, t, objects)
             step |= {"frame_idx": t + gap if t else 0, "output_dict": memory, "num_frames": 1000}
             if t == 0:
                 points, masks = _first_prompts(kind, clip.masks_ntw[:, 0], masks_ntw[:, 0], rng)
@@ -101,6 +115,9 @@ def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
             else:
                 output = model.track_step(is_init_cond_frame=False, point_inputs=None, mask_inputs=None, **step)
                 memory["non_cond_frame_outputs"][t + gap] = output
+            if t:
+                plain = features[-1][t] + model.no_mem_embed.view(-1, 1, 1)
+                losses.append(_READING_WEIGHT * reading_loss(tap.fused - plain, outside, inside, covers[t]))
             # From a mask the decoder only makes the pointer; its own masks are not shown.
             if t or kind != "mask":
                 losses.append(
@@ -110,10 +127,50 @@ def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
                 output = _correct(model, output, clip.masks_ntw[:, t], step, rng)
                 memory["non_cond_frame_outputs"][t + gap] = output
                 losses.append(prediction_loss(tap.heard[-1], targets[t], present[t], ambiguous=True))
-    return torch.stack(losses).mean()
+    return torch.stack(losses).sum() / frames
 
 
-def _encode(model: SAM2VideoPredictor, images_nchw: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+@torch.no_grad()
+def mask_embedding_ends(model: SAM2VideoPredictor) -> tuple[Tensor, Tensor]:
+    """What a carried mask adds to the features far outside and well inside the object, (C,) each.
+
+    It is counted from what a tracked frame without a prompt adds anyway, so that memory which adds the
+    one or the other tells the decoder as much as a mask prompt would.
+    """
+    encoder = model.sam_prompt_encoder
+    side = encoder.mask_input_size[0]
+    ends = torch.tensor([-_SURE_LOGIT, _SURE_LOGIT], device=model.device).view(2, 1, 1, 1).expand(2, 1, side, side)
+    nothing = (torch.zeros(1, 1, 2, device=model.device), -torch.ones(1, 1, device=model.device))
+    _, unprompted = encoder(points=nothing, boxes=None, masks=None)
+    middle = encoder.mask_downscaling(ends) - unprompted
+    outside, inside = middle[:, :, middle.shape[2] // 2, middle.shape[3] // 2]
+    return outside, inside
+
+
+def reading_loss(added: Tensor, outside: Tensor, inside: Tensor, covers: Tensor) -> Tensor:
+    """How well the object can be read off what the memory added, along the line from outside to inside.
+
+    The way from a mask through memory and decoder back to a mask is long; this marks its first half
+    alone, in the direction that the decoder knows from mask prompts, and so shows the attention
+    early that the remembered mask matters.
+
+    Args:
+        added: (P, C, h, w), features with memory minus features without.
+        outside: (C,), see `mask_embedding_ends`.
+        inside: (C,).
+        covers: (P, h, w), the share of object in each cell.
+
+    Returns:
+        A scalar: a dice loss for unbounded values.
+    """
+    line = inside - outside
+    read = torch.einsum("pchw,c->phw", added - outside.view(-1, 1, 1), line / line.square().sum())
+    overlap = (read * covers).sum(dim=(1, 2))
+    total = read.square().sum(dim=(1, 2)) + covers.square().sum(dim=(1, 2))
+    return (1 - (2 * overlap + 0.1) / (total + 0.1)).mean()
+
+
+def encode_frames(model: SAM2VideoPredictor, images_nchw: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     encoder = model.image_encoder
     with torch.no_grad():
         maps = encoder.trunk(images_nchw)
@@ -124,7 +181,7 @@ def _encode(model: SAM2VideoPredictor, images_nchw: Tensor) -> tuple[list[Tensor
     return features, positions
 
 
-def _frame_arguments(
+def frame_arguments(
     model: SAM2VideoPredictor, features: list[Tensor], positions: list[Tensor], t: int, objects: int
 ) -> dict[str, Any]:
     frame = {
@@ -176,44 +233,3 @@ def _correct(
         **step,
     )
     return corrected
-
-
-@torch.no_grad()
-def warm_start_memory(model: SAM2VideoPredictor, clips: list[Clip]) -> None:
-    """Bring untrained memory parts near to doing no harm, in place.
-
-    The decoder was trained on features that had not passed the memory; untrained attention ends in
-    a norm that gives them another scale. A straight line per channel undoes that, a first guess
-    makes the mask into the logits that the prompt encoder knows, and objects count as present.
-
-    Args:
-        model: a model whose memory parts have never been trained.
-        clips: a few clips to fit the line on.
-    """
-    model.mask_downsample.weight.fill_(20 / model.mask_downsample.weight.numel())
-    model.mask_downsample.bias.fill_(-10)
-    score = model.sam_mask_decoder.pred_obj_score_head.layers[-1]
-    score.weight.mul_(0.05)
-    score.bias.fill_(4)
-    norm = model.memory_attention.norm
-    norm.weight.fill_(1)
-    norm.bias.fill_(0)
-    normed: list[Tensor] = []
-    wanted: list[Tensor] = []
-    handle = norm.register_forward_hook(lambda _module, _inputs, output: normed.append(output.flatten(0, 1)))
-    for clip in clips:
-        features, positions = _encode(model, normalised_nchw(list(clip.rgbs), model.device))
-        memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
-        masks = torch.from_numpy(clip.masks_ntw[:1, 0]).to(model.device)[:, None].float()
-        for t in range(2):
-            step = _frame_arguments(model, features, positions, t, 1)
-            step |= {"frame_idx": t, "output_dict": memory, "num_frames": 1000, "is_init_cond_frame": t == 0}
-            output = model.track_step(point_inputs=None, mask_inputs=None if t else masks, **step)
-            memory["non_cond_frame_outputs" if t else "cond_frame_outputs"][t] = output
-        wanted.append((step["current_vision_feats"][-1] + model.no_mem_embed).transpose(0, 1).flatten(0, 1))
-    handle.remove()
-    x, y = torch.cat(normed), torch.cat(wanted)
-    centred = x - x.mean(dim=0)
-    slope = (centred * (y - y.mean(dim=0))).sum(dim=0) / centred.square().sum(dim=0)
-    norm.weight.copy_(slope)
-    norm.bias.copy_(y.mean(dim=0) - slope * x.mean(dim=0))

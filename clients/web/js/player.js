@@ -1,0 +1,305 @@
+/**
+ * The video under the stage and its controls: playing, one scrub bar, single frames; and a second video that keeps
+ * step with it.
+ */
+
+import { part, setText } from "./dom.js";
+import { clock } from "./times.js";
+
+/** A time that came from a file may have been rounded down to just before its frame. */
+const JUST_AFTER_S = 0.001;
+/** How long a frame may take to appear after a seek; if none does, it was shown already. */
+const SHOWN_AGAIN_MS = 100;
+const LOADING_MS = 20_000;
+/** Steps by which the next frame is looked for while the distance of frames is not known. */
+const SMALLEST_FRAME_S = 1 / 120;
+const MOST_TRIES = 60;
+const FAR_OFF_S = 0.25;
+const OFF_S = 0.02;
+
+/**
+ * @typedef {object} PlayerHooks
+ * @property {() => void} onFrame another frame is shown; see `shownS`
+ * @property {() => void} onBroken
+ */
+
+export class Player {
+  /**
+   * @param {HTMLElement} host
+   * @param {HTMLElement} stage
+   * @param {PlayerHooks} hooks
+   */
+  constructor(host, stage, hooks) {
+    this.host = host;
+    this.hooks = hooks;
+    this.video = document.createElement("video");
+    this.video.className = "source";
+    this.video.playsInline = true;
+    this.video.preload = "auto";
+    this.video.tabIndex = -1;
+    this.video.setAttribute("aria-hidden", "true");
+    stage.prepend(this.video);
+    /** @type {HTMLVideoElement | null} */
+    this.twin = null;
+    this.twinOffsetS = 0;
+    this.opened = false;
+    this.durationS = 0;
+    /** When the frame that is shown begins. */
+    this.shownS = 0;
+    this.framesShown = 0;
+    /** @type {number | null} the distance of two frames, once it is known */
+    this.frameS = null;
+    /** @type {number | null} */
+    this.wantedS = null;
+    /** @type {(() => void)[]} */
+    this.arrivals = [];
+    this.giveUp = () => {};
+    this.stepping = false;
+    this.play = part(host, "play");
+    this.scrub = /** @type {HTMLInputElement} */ (part(host, "scrub"));
+    this.listen();
+  }
+
+  listen() {
+    const { host, video, scrub } = this;
+    this.play.addEventListener("click", () => this.toggle());
+    part(host, "back").addEventListener("click", () => void this.step(-1));
+    part(host, "forward").addEventListener("click", () => void this.step(1));
+    this.sound = part(host, "sound");
+    this.sound.addEventListener("click", () => {
+      video.muted = !video.muted;
+      this.show();
+    });
+    scrub.addEventListener("input", () => {
+      this.pause();
+      void this.seek(Number(scrub.value));
+    });
+    for (const type of ["play", "pause", "ended", "volumechange"]) video.addEventListener(type, () => this.show());
+    video.addEventListener("play", () => this.keepStep(true));
+    video.addEventListener("pause", () => this.keepStep(true));
+    video.addEventListener("seeked", () => this.seeked());
+    video.addEventListener("timeupdate", () => {
+      if (!("requestVideoFrameCallback" in video)) this.noteFrame(this.video.currentTime);
+    });
+    video.addEventListener("error", () => {
+      if (this.opened) this.hooks.onBroken();
+    });
+    document.addEventListener("keydown", (event) => this.key(event));
+    if (!("requestVideoFrameCallback" in video)) return;
+    /** @type {VideoFrameRequestCallback} */
+    const noted = (_now, { mediaTime }) => {
+      this.noteFrame(mediaTime);
+      video.requestVideoFrameCallback(noted);
+    };
+    video.requestVideoFrameCallback(noted);
+  }
+
+  /**
+   * @param {string} url
+   * @returns {Promise<boolean>} whether this browser can show it
+   */
+  async open(url) {
+    this.close();
+    const { video } = this;
+    video.src = url;
+    if (!(await this.happens("loadedmetadata")) || !video.videoWidth) return false;
+    if (!Number.isFinite(video.duration)) {
+      // Recordings of browsers do not say how long they are; at their end it is known.
+      video.currentTime = 1e7;
+      if (!(await this.happens("seeked"))) return false;
+      video.currentTime = 0;
+    }
+    if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA && !(await this.happens("loadeddata"))) return false;
+    this.durationS = Number.isFinite(video.duration) ? video.duration : 0;
+    this.scrub.max = String(this.durationS);
+    this.opened = true;
+    this.framesShown = Math.max(1, this.framesShown);
+    this.show();
+    return true;
+  }
+
+  close() {
+    this.opened = false;
+    this.giveUp();
+    this.follow(null, 0);
+    this.video.pause();
+    this.video.removeAttribute("src");
+    this.video.load();
+    this.shownS = this.durationS = this.framesShown = 0;
+    this.frameS = this.wantedS = null;
+    this.arrive();
+  }
+
+  /** @param {string} type */
+  happens(type) {
+    const { video } = this;
+    return new Promise((resolve) => {
+      const ended = new AbortController();
+      const end = (/** @type {boolean} */ fine) => {
+        ended.abort();
+        clearTimeout(timer);
+        resolve(fine);
+      };
+      const timer = setTimeout(() => end(false), LOADING_MS);
+      video.addEventListener(type, () => end(true), { signal: ended.signal });
+      video.addEventListener("error", () => end(false), { signal: ended.signal });
+      this.giveUp = () => end(false);
+    });
+  }
+
+  /** @param {number} timeS when the frame begins */
+  noteFrame(timeS) {
+    const passedS = timeS - this.shownS;
+    if (!this.video.paused && passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
+    this.shownS = timeS;
+    this.framesShown++;
+    this.keepStep(false);
+    this.show();
+    this.hooks.onFrame();
+  }
+
+  show() {
+    const { video, scrub } = this;
+    const playing = !video.paused && !video.ended;
+    const moment = this.wantedS ?? (video.paused ? this.shownS : video.currentTime);
+    if (document.activeElement !== scrub || playing || this.wantedS === null) scrub.value = String(moment);
+    scrub.style.setProperty("--at", String(this.durationS ? Math.min(1, moment / this.durationS) : 0));
+    const where = `${clock(moment)} of ${clock(this.durationS)}`;
+    if (scrub.getAttribute("aria-valuetext") !== where) scrub.setAttribute("aria-valuetext", where);
+    setText(part(this.host, "time"), `${clock(moment)} / ${clock(this.durationS)}`);
+    this.play.dataset.playing = String(playing);
+    this.play.setAttribute("aria-label", playing ? "Pause" : "Play");
+    this.sound.dataset.muted = String(video.muted);
+    this.sound.setAttribute("aria-label", video.muted ? "Sound on" : "Sound off");
+  }
+
+  toggle() {
+    const { video } = this;
+    if (!this.opened) return;
+    if (video.paused || video.ended) video.play().catch(() => {});
+    else this.pause();
+  }
+
+  pause() {
+    this.video.pause();
+  }
+
+  /**
+   * Shows the frame of a moment. Resolves when it is shown, or when a later call took its place.
+   * @param {number} timeS
+   * @returns {Promise<void>}
+   */
+  seek(timeS) {
+    this.wantedS = Math.max(0, Math.min(timeS, this.durationS));
+    const shown = new Promise((/** @type {(value: void) => void} */ resolve) => this.arrivals.push(resolve));
+    if (!this.video.seeking) this.go();
+    this.show();
+    return shown;
+  }
+
+  go() {
+    this.framesBefore = this.framesShown;
+    this.goingS = /** @type {number} */ (this.wantedS);
+    this.video.currentTime = this.goingS;
+    if (this.twin && !this.twin.seeking) this.twin.currentTime = Math.max(0, this.goingS - this.twinOffsetS);
+  }
+
+  seeked() {
+    if (this.wantedS === null) return;
+    if (this.wantedS !== this.goingS) return this.go();
+    const { framesBefore } = this;
+    const began = performance.now();
+    const look = () => {
+      if (this.video.seeking || this.wantedS === null) return;
+      const shown = this.framesShown !== framesBefore || !("requestVideoFrameCallback" in this.video);
+      if (!shown && performance.now() - began < SHOWN_AGAIN_MS) return void setTimeout(look, 8);
+      this.wantedS = null;
+      this.keepStep(true);
+      this.show();
+      this.arrive();
+    };
+    look();
+  }
+
+  arrive() {
+    for (const resolve of this.arrivals.splice(0)) resolve();
+  }
+
+  /**
+   * To the next frame or the one before. Browsers cannot do that; they can show the frame of a moment.
+   * @param {1 | -1} direction
+   */
+  async step(direction) {
+    if (this.stepping || !this.opened) return;
+    this.stepping = true;
+    this.pause();
+    const fromS = this.shownS;
+    if (direction < 0) {
+      await this.seek(fromS - (this.frameS ?? SMALLEST_FRAME_S) / 2);
+    } else {
+      const stepS = this.frameS ?? SMALLEST_FRAME_S;
+      for (let tries = 1; tries <= MOST_TRIES && this.shownS <= fromS; tries++) {
+        const toS = fromS + stepS * (tries + 0.25);
+        await this.seek(toS);
+        if (toS >= this.durationS) break;
+      }
+    }
+    const passedS = Math.abs(this.shownS - fromS);
+    if (passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
+    this.stepping = false;
+  }
+
+  /**
+   * A second video plays and stops with this one, without sound of its own.
+   * @param {HTMLVideoElement | null} twin
+   * @param {number} offsetS moment of this video at which the second one begins
+   */
+  follow(twin, offsetS) {
+    this.twin?.pause();
+    this.twin = twin;
+    this.twinOffsetS = offsetS;
+    if (twin) this.keepStep(true);
+  }
+
+  /** @param {boolean} exactly */
+  keepStep(exactly) {
+    const { video, twin } = this;
+    if (!twin || twin.readyState === HTMLMediaElement.HAVE_NOTHING) return;
+    const wantedS = video.currentTime - this.twinOffsetS;
+    const inside = wantedS >= 0 && wantedS < (twin.duration || 0);
+    const playing = !video.paused && !video.ended && inside;
+    if (playing && twin.paused) twin.play().catch(() => {});
+    if (!playing && !twin.paused) twin.pause();
+    if (twin.seeking) return;
+    const behindS = Math.max(0, Math.min(wantedS, twin.duration || 0)) - twin.currentTime;
+    const mostS = playing ? FAR_OFF_S : exactly ? JUST_AFTER_S / 10 : FAR_OFF_S;
+    if (Math.abs(behindS) > mostS) twin.currentTime += behindS;
+    // Small differences are caught up with unnoticed; a jump would be seen.
+    twin.playbackRate = playing && Math.abs(behindS) > OFF_S ? 1 + Math.max(-0.5, Math.min(0.5, 2 * behindS)) : 1;
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const { target } = event;
+    if (this.host.hidden || !this.opened || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (this.play.closest("[inert]") || !(target instanceof Element)) return;
+    const onScrub = target === this.scrub;
+    if (target.closest("select, [role=tab], [role=slider]")) return;
+    if (target instanceof HTMLInputElement && !onScrub && (target.type !== "radio" || /^Arrow/.test(event.key))) return;
+    if (event.key === "," || event.key === "ArrowLeft") void this.step(-1);
+    else if (event.key === "." || event.key === "ArrowRight") void this.step(1);
+    else if (event.key === " " && !target.closest("button, a, label, summary, input:not([type=range])")) this.toggle();
+    else if (event.key === "Home" && onScrub) void this.seek(0);
+    else if (event.key === "End" && onScrub) void this.seek(this.durationS);
+    else return;
+    event.preventDefault();
+  }
+}
+
+/**
+ * A moment within the frame that begins then.
+ * @param {number} timeS
+ */
+export function within(timeS) {
+  return timeS + JUST_AFTER_S;
+}

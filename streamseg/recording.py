@@ -1,0 +1,209 @@
+"""A whole recording: read it, segment it, write the results. The command line and the service both come here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+
+from streamseg.errors import StreamsegError
+from streamseg.export.recording import RecordingSink
+from streamseg.media.audio import extract_audio
+from streamseg.media.sampling import Choice, Sampling
+from streamseg.media.untrusted import UntrustedVideo, extract_audio_untrusted
+from streamseg.media.video import VideoInfo, VideoLimits, VideoReader
+from streamseg.media.writer import VideoOptions
+from streamseg.streaming import TimedPrompt, is_due, segment_stream
+
+if TYPE_CHECKING:
+    from streamseg.media.frame import Frame
+    from streamseg.pipeline import Pipeline
+    from streamseg.render import RenderOptions
+    from streamseg.segmentation.masks import FrameResult
+    from streamseg.segmentation.prompts import Prompt
+
+VideoSource: TypeAlias = "str | Path | BinaryIO"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far it is: ``frames`` done of ``total`` (an estimate, where one can be had), at ``time_s`` of the source.
+
+    ``fps``: frames a second so far; ``eta_s``: seconds left.
+    """
+
+    frames: int
+    total: int | None
+    time_s: float
+    fps: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a recording. ``problems``: what was wrong with it and survivable; ``lost``: frames by object."""
+
+    frames: int
+    seconds: float
+    took_s: float
+    interrupted: bool
+    problems: tuple[str, ...]
+    files: tuple[Path, ...]
+    lost: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingJob:
+    """What is to be done with one recording.
+
+    ``source``: a path or an open file. ``prompts``: each for its own frame. ``folder``: where results go (it must
+    exist), in ``formats`` (see ``RecordingSink``); without formats nothing is written. ``untrusted``: decode in a child
+    process.
+    """
+
+    source: VideoSource
+    prompts: Sequence[Prompt | TimedPrompt]
+    folder: Path
+    formats: frozenset[str] = frozenset({"overlay", "rle"})
+    sampling: Sampling = field(default_factory=Sampling)
+    video: VideoOptions = field(default_factory=VideoOptions)
+    render: RenderOptions | None = None
+    limits: VideoLimits | None = None
+    untrusted: bool = False
+
+    def run(
+        self,
+        pipeline: Pipeline,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_result: Callable[[Frame, FrameResult], None] | None = None,
+        on_info: Callable[[VideoInfo], None] | None = None,
+        cancelled: Event | None = None,
+    ) -> Summary:
+        """Do it, blocking. ``cancelled`` ends it early; what was done so far is kept, whole and valid.
+
+        ``on_result`` is called with every frame in order and may block, which slows the job down to its pace.
+        Raises StreamsegError; results written before a failure stay.
+        """
+        began_s = time.perf_counter()
+        stop = cancelled or Event()
+        with _open(self) as reader:
+            for prompt in self.prompts:
+                _bare(prompt).check(reader.info.width, reader.info.height)
+            if on_info is not None:
+                on_info(reader.info)
+            with self._sound(reader) as audio:
+                return self._run(pipeline, reader, audio, began_s, stop, on_progress, on_result)
+
+    def _run(
+        self,
+        pipeline: Pipeline,
+        reader: VideoReader | UntrustedVideo,
+        audio: Path | None,
+        began_s: float,
+        stop: Event,
+        on_progress: Callable[[Progress], None] | None,
+        on_result: Callable[[Frame, FrameResult], None] | None,
+    ) -> Summary:
+        info = reader.info
+        frames, first_s = 0, None
+        last: Frame | None = None
+        lost: dict[int, int] = {}
+        sink = RecordingSink(
+            self.folder,
+            self.formats,
+            width=info.width,
+            height=info.height,
+            video=self.video,
+            render=self.render,
+            audio=audio,
+        )
+        with sink, closing(segment_stream(pipeline, self._frames(reader, stop), self.prompts)) as results:
+            started_s = time.perf_counter()
+            for frame, result in results:
+                sink.write(frame, result)
+                frames += 1
+                first_s = frame.time_s if first_s is None else first_s
+                last = frame
+                for one in result.objects:
+                    lost[one.object_id] = lost.get(one.object_id, 0) + (one.state != "tracked")
+                if on_result is not None:
+                    on_result(frame, result)
+                if on_progress is not None:
+                    on_progress(self._progress(info, frames, first_s, frame.time_s, time.perf_counter() - started_s))
+            files = sink.close()
+        problems = [*reader.problems, *(f"object {one.object_id}: {one.error}" for one in pipeline.take_rejected())]
+        if not stop.is_set():
+            problems += [
+                f"the prompt for object {_bare(prompt).object_id} {_moment(prompt)} was never reached"
+                for prompt in self.prompts
+                if last is None or not is_due(prompt, last)
+            ]
+        return Summary(
+            frames=frames,
+            seconds=0.0 if last is None or first_s is None else last.time_s - first_s,
+            took_s=time.perf_counter() - began_s,
+            interrupted=stop.is_set(),
+            problems=tuple(problems),
+            files=tuple(files),
+            lost=lost,
+        )
+
+    def _frames(self, reader: VideoReader | UntrustedVideo, stop: Event) -> Iterator[tuple[Frame, Choice]]:
+        always = {prompt.frame for prompt in self.prompts if not isinstance(prompt, TimedPrompt)}
+        times_s = tuple(prompt.time_s for prompt in self.prompts if isinstance(prompt, TimedPrompt))
+        sampling = replace(self.sampling, also_at_s=(*self.sampling.also_at_s, *times_s))
+        for chosen in reader.frames(sampling, always):
+            if stop.is_set():
+                return
+            yield chosen
+
+    @contextmanager
+    def _sound(self, reader: VideoReader | UntrustedVideo) -> Iterator[Path | None]:
+        """A temporary file with the sound for the overlay, if there is any."""
+        if "overlay" not in self.formats or not reader.info.has_audio:
+            yield None
+            return
+        path = self.folder / ".sound"
+        extract = extract_audio_untrusted if self.untrusted else extract_audio
+        sampling = self.sampling
+        try:
+            try:
+                found = extract(
+                    self.source, path, container=self.video.container, start_s=sampling.start_s, end_s=sampling.end_s
+                )
+            except StreamsegError as error:
+                # A picture without sound is worth more than neither.
+                reader.problems.append(f"the sound is left out: {error.message}")
+                found = False
+            yield path if found else None
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _progress(self, info: VideoInfo, frames: int, first_s: float, last_s: float, took_s: float) -> Progress:
+        fps = frames / took_s if took_s > 0 else 0.0
+        ends = [end for end in (info.duration_s, self.sampling.end_s) if end is not None]
+        if not ends or last_s <= first_s:
+            return Progress(frames, None, last_s, fps, None)
+        share = min((last_s - first_s) / max(min(ends) - first_s, 1e-6), 1.0)
+        total = max(round(frames / share), frames) if share > 0 else None
+        eta_s = took_s * (1 - share) / share if share > 0 else None
+        return Progress(frames, total, last_s, fps, eta_s)
+
+
+def _open(job: RecordingJob) -> VideoReader | UntrustedVideo:
+    if job.untrusted:
+        return UntrustedVideo(job.source, limits=job.limits)
+    return VideoReader(job.source, limits=job.limits)
+
+
+def _bare(prompt: Prompt | TimedPrompt) -> Prompt:
+    return prompt.prompt if isinstance(prompt, TimedPrompt) else prompt
+
+
+def _moment(prompt: Prompt | TimedPrompt) -> str:
+    return f"at {prompt.time_s:g} s" if isinstance(prompt, TimedPrompt) else f"on frame {prompt.frame}"

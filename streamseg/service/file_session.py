@@ -1,0 +1,380 @@
+"""One uploaded file: stored piece by piece, processed in a thread of its own, its results told as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from streamseg.errors import BadPromptError, CancelledWorkError, NotFoundError, OverloadedError
+from streamseg.media.sampling import Sampling
+from streamseg.media.untrusted import UntrustedVideo
+from streamseg.media.writer import VideoOptions
+from streamseg.pipeline import Pipeline, StreamOptions
+from streamseg.recording import Progress as JobProgress
+from streamseg.recording import RecordingJob, Summary
+from streamseg.service.effects import Edit, Processed, Segmented
+from streamseg.service.encoding import encode_result
+from streamseg.service.files import RETRY_AFTER_S, FileStore, Job, full_disk_named
+from streamseg.service.line import Line
+from streamseg.service.protocol import Progress, PromptFields, PromptRequest, Remove, SamplingFields, Start, VideoFields
+
+if TYPE_CHECKING:
+    from streamseg.engine import Engine
+    from streamseg.media.frame import Frame
+    from streamseg.segmentation.masks import FrameResult
+    from streamseg.segmentation.prompts import Prompt
+    from streamseg.service.metrics import Metrics
+    from streamseg.settings import Limits, Settings
+
+logger = logging.getLogger(__name__)
+
+# Files being uploaded or waiting, for each one that may be processed.
+WAITING_FOR_EACH = 3
+REPORT_EVERY_S = 0.5
+# How long a client hears nothing while its file is in work.
+ALIVE_EVERY_S = 5.0
+NOTHING_YET = Progress(type="progress", frames=0, total=None, time_s=0.0, fps=0.0, eta_s=None)
+# A time is looked up among the frames of this long before it; only a longer gap costs another look from the start on.
+LOOK_BACK_S = 1.0
+# Browsers and containers round the times of frames.
+ROUNDING_S = 0.0015
+
+
+class FileService:
+    """What the file sessions of one server share."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        limits = settings.limits
+        self.store = FileStore(settings.data_dir, limits.files_quota_bytes, limits.files_ttl_s)
+        self.line = Line(limits.max_file_jobs)
+        self.executor = ThreadPoolExecutor(limits.max_file_jobs, "streamseg-file")
+        self._most = (1 + WAITING_FOR_EACH) * limits.max_file_jobs
+        self._open = 0
+        self._sweep_every_s = min(max(limits.files_ttl_s / 4, 0.1), 60.0)
+        metrics.watch_files(lambda: float(self.store.held_bytes), lambda: float(self.line.waiting))
+
+    def enter(self) -> None:
+        """Take one of the places for files that are uploaded, wait or are processed; raises OverloadedError."""
+        if self._open >= self._most:
+            raise OverloadedError(
+                f"{self._open} files are in work or wait already; try again later", retry_after_s=RETRY_AFTER_S
+            )
+        self._open += 1
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._open -= 1
+
+    async def sweep(self) -> None:
+        """Delete what is over, for as long as the server runs."""
+        while True:
+            await asyncio.sleep(self._sweep_every_s)
+            await asyncio.to_thread(self.store.sweep)
+
+    def close(self) -> None:
+        """Delete everything, once the threads have ended."""
+        self.executor.shutdown(wait=True)
+        self.store.close()
+
+
+class FileSession:
+    """One file of one connection. ``close`` is owed to it, whatever happens.
+
+    ``on_result`` sends a result and returns once there is room for the next one: the file is processed at the client's
+    pace. ``on_progress`` must not wait. Both are called on the event loop.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        limits: Limits,
+        options: StreamOptions,
+        engine: Engine,
+        files: FileService,
+        metrics: Metrics,
+        on_result: Callable[[int, float, Segmented], Coroutine[Any, Any, None]],
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._start = start
+        self._limits = limits
+        self._options = options
+        self._engine = engine
+        self._files = files
+        self._metrics = metrics
+        self._on_result = on_result
+        self._on_progress = on_progress
+        self._loop = asyncio.get_running_loop()
+        self._prompts: list[PromptFields] = []
+        self._job: Job | None = None
+        self._entered = False
+        self._published = False
+        # Ends the work early; ``_gone`` also makes it worthless.
+        self._halted = threading.Event()
+        self._gone = False
+        self._told = asyncio.Event()
+        self._delivery: Future[None] | None = None
+        self._running: Future[Summary] | None = None
+        self._ended = asyncio.Event()
+        self._pipeline: Pipeline | None = None
+        self._looking: UntrustedVideo | None = None
+        self._reported_s = 0.0
+        self._told_s = time.monotonic()
+        self._progress = NOTHING_YET
+
+    async def open(self) -> None:
+        """Make room for the file; raises OverloadedError, or BadPromptError for a prompt of the start."""
+        for prompt in self._start.prompts:
+            await self._add(prompt)
+        assert self._start.size_bytes is not None
+        self._files.enter()
+        self._entered = True
+        self._job = await asyncio.to_thread(self._files.store.create, self._start.size_bytes)
+
+    async def change(self, request: Edit) -> None:
+        """Carry out a prompt, a removal or a reset."""
+        match request:
+            case PromptRequest():
+                await self._add(request)
+            case Remove(object_id=object_id):
+                known = sorted({one.object_id for one in self._prompts})
+                if object_id not in known:
+                    raise NotFoundError(f"there is no object {object_id}; the objects are {known}")
+                self._forget(object_id)
+            case _:
+                self._prompts.clear()
+
+    async def _add(self, fields: PromptFields) -> None:
+        # Made once to hear what is wrong with it; its frame may not be known yet.
+        await asyncio.to_thread(self._prompt, fields, 0)
+        most = self._limits.max_objects
+        known = {one.object_id for one in self._prompts}
+        if fields.object_id not in known and len(known) >= most:
+            raise BadPromptError(f"{len(known)} objects already, which is the limit; remove one first")
+        if fields.replace:
+            self._forget(fields.object_id)
+        if len(self._prompts) >= 4 * most:
+            raise BadPromptError(f"{len(self._prompts)} prompts already; at most {4 * most} are taken")
+        self._prompts.append(fields)
+
+    def _forget(self, object_id: int) -> None:
+        self._prompts = [one for one in self._prompts if one.object_id != object_id]
+
+    def _prompt(self, fields: PromptFields, frame: int) -> Prompt:
+        prompt = fields.to_prompt(frame, self._limits.max_image_pixels)
+        most = self._limits.max_points
+        if len(prompt.points) > most:
+            raise BadPromptError(
+                f"{len(prompt.points)} points for object {prompt.object_id}; at most {most} are allowed"
+            )
+        return prompt
+
+    async def store(self, piece: bytes) -> None:
+        """Write the next piece of the file; raises OverloadedError where the disk is full."""
+        assert self._job is not None
+        await asyncio.to_thread(self._job.write, piece)
+        self._metrics.upload_bytes.inc(len(piece))
+
+    async def process(self) -> Processed:
+        """Process the file once it is its turn; raises StreamsegError."""
+        assert self._job is not None
+        await asyncio.to_thread(self._job.close)
+        if not self._prompts:
+            raise BadPromptError("say what to segment: a file needs a prompt in start, or before its last chunk")
+        turn = asyncio.create_task(self._in_turn())
+        halted = asyncio.create_task(self._told.wait())
+        try:
+            await asyncio.wait({turn, halted}, return_when=asyncio.FIRST_COMPLETED)
+            if self._running is None and not turn.done():
+                return Processed([], [])
+            summary = await asyncio.shield(turn)
+        except asyncio.CancelledError:
+            self._abandon()
+            raise
+        except CancelledWorkError:
+            if self._gone or not self._halted.is_set():
+                raise
+            return Processed([], [])
+        finally:
+            turn.cancel()
+            halted.cancel()
+            await asyncio.gather(turn, halted, return_exceptions=True)
+        files = []
+        if summary.frames:
+            files = await asyncio.to_thread(self._files.store.publish, self._job, list(summary.files))
+            self._published = True
+        return Processed(files, list(summary.problems))
+
+    async def _in_turn(self) -> Summary:
+        async with self._files.line.turn(self._tell_place):
+            self._metrics.file_jobs.inc()
+            try:
+                self._running = self._files.executor.submit(self._run)
+                self._running.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._ended.set))
+                # The turn lasts until the thread has ended, whoever stops waiting for it.
+                while not self._ended.is_set():
+                    with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+                        async with asyncio.timeout(ALIVE_EVERY_S):
+                            await self._ended.wait()
+                    self._tell_alive()
+                return self._running.result()
+            finally:
+                self._metrics.file_jobs.dec()
+
+    def _tell_alive(self) -> None:
+        """Say something where nothing was said for long: passing over frames and finishing files takes its time."""
+        if not self._gone and time.monotonic() - self._told_s >= ALIVE_EVERY_S:
+            self._tell(self._progress)
+
+    def _tell(self, progress: Progress) -> None:
+        self._told_s, self._progress = time.monotonic(), progress
+        self._on_progress(progress)
+
+    def _tell_place(self, place: int) -> None:
+        self._on_progress(NOTHING_YET.model_copy(update={"waiting": place}))
+
+    def halt(self) -> None:
+        """End the processing early; what there is so far is kept."""
+        self._halted.set()
+        self._told.set()
+        looking = self._looking
+        if looking is not None:
+            looking.close()
+
+    async def close(self) -> None:
+        """End what is under way; everything that was not published is gone when this returns."""
+        self._abandon()
+        if self._running is not None:
+            await self._ended.wait()
+        job, self._job = self._job, None
+        if job is not None and not self._published:
+            await asyncio.to_thread(self._files.store.remove, job)
+        if self._entered:
+            self._entered = False
+            self._files.leave()
+
+    def _abandon(self) -> None:
+        self._gone = True
+        self.halt()
+        delivery, pipeline = self._delivery, self._pipeline
+        if delivery is not None:
+            delivery.cancel()
+        if pipeline is not None:
+            pipeline.close()
+
+    # In the file's own thread
+
+    def _run(self) -> Summary:
+        assert self._job is not None
+        if self._gone:
+            raise CancelledWorkError("the client has left")
+        start = self._start
+        pipeline = Pipeline(self._engine, self._options, self._limits.prompts())
+        self._pipeline = pipeline
+        video = start.video or VideoFields()
+        try:
+            with full_disk_named():
+                return RecordingJob(
+                    source=self._job.upload,
+                    prompts=self._placed_prompts(),
+                    folder=self._job.results,
+                    formats=frozenset({"rle"} if start.video is None else {"rle", "overlay"}),
+                    sampling=_sampling(start.sampling),
+                    video=VideoOptions(**video.model_dump()),
+                    limits=self._limits.video(),
+                    untrusted=True,
+                ).run(
+                    pipeline,
+                    on_progress=self._report,
+                    on_result=self._deliver,
+                    cancelled=self._halted,
+                )
+        finally:
+            pipeline.close()
+
+    def _placed_prompts(self) -> list[Prompt]:
+        """The prompts, each on its frame."""
+        times_s = sorted({one.time_s for one in self._prompts if one.time_s is not None})
+        frames = self._frames_at(times_s) if times_s else {}
+        return [
+            self._prompt(one, (one.frame or 0) if one.time_s is None else frames[one.time_s]) for one in self._prompts
+        ]
+
+    def _frames_at(self, times_s: list[float]) -> dict[float, int]:
+        """Which frames are shown at these times, in order; beyond the end it is the last one."""
+        end_s = times_s[-1] + ROUNDING_S
+        if end_s <= 2 * ROUNDING_S:
+            return dict.fromkeys(times_s, 0)
+        for from_s in sorted({max(times_s[0] - LOOK_BACK_S, 0.0), 0.0}, reverse=True):
+            shown_s, indices = self._times(Sampling(start_s=from_s, end_s=end_s))
+            places = {time_s: bisect_right(shown_s, time_s + ROUNDING_S) - 1 for time_s in times_s}
+            if all(place >= 0 for place in places.values()):
+                return {time_s: indices[place] for time_s, place in places.items()}
+        raise BadPromptError(f"no frame is shown at {times_s[0]:g} s")
+
+    def _times(self, sampling: Sampling) -> tuple[list[float], list[int]]:
+        assert self._job is not None
+        shown_s: list[float] = []
+        indices: list[int] = []
+        with UntrustedVideo(self._job.upload, limits=self._limits.video()) as reader:
+            self._looking = reader
+            # ``halt`` either finds the reader or is found here.
+            if self._halted.is_set():
+                raise CancelledWorkError("the client ended this")
+            for frame, _ in reader.frames(sampling):
+                if self._halted.is_set():
+                    raise CancelledWorkError("the client ended this")
+                shown_s.append(frame.time_s)
+                indices.append(frame.index)
+        self._looking = None
+        return shown_s, indices
+
+    def _deliver(self, frame: Frame, result: FrameResult) -> None:
+        if result.held:
+            return
+        segmented = encode_result(frame, result, self._start)
+        self._check_gone()
+        self._delivery = asyncio.run_coroutine_threadsafe(
+            self._on_result(result.index, round(result.time_s, 6), segmented), self._loop
+        )
+        # ``close`` either finds the delivery or is found here.
+        if self._gone:
+            self._delivery.cancel()
+        try:
+            self._delivery.result()
+        except CancelledError:
+            raise CancelledWorkError("the client has left") from None
+
+    def _report(self, progress: JobProgress) -> None:
+        self._check_gone()
+        now = time.monotonic()
+        if now - self._reported_s < REPORT_EVERY_S:
+            return
+        self._reported_s = now
+        assert self._job is not None
+        self._files.store.account(self._job)
+        self._loop.call_soon_threadsafe(
+            self._tell,
+            Progress(
+                type="progress",
+                frames=progress.frames,
+                total=progress.total,
+                time_s=round(progress.time_s, 6),
+                fps=round(progress.fps, 3),
+                eta_s=None if progress.eta_s is None else round(progress.eta_s, 1),
+            ),
+        )
+
+    def _check_gone(self) -> None:
+        if self._gone:
+            raise CancelledWorkError("the client has left")
+
+
+def _sampling(fields: SamplingFields | None) -> Sampling:
+    return Sampling() if fields is None else Sampling(**fields.model_dump())
