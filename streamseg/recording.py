@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from streamseg.errors import StreamsegError
+from streamseg.errors import CancelledWorkError, StreamsegError
 from streamseg.export.recording import RecordingSink
 from streamseg.media.audio import extract_audio
 from streamseg.media.sampling import Choice, Sampling
@@ -82,11 +83,14 @@ class RecordingJob:
         on_progress: Callable[[Progress], None] | None = None,
         on_result: Callable[[Frame, FrameResult], None] | None = None,
         on_info: Callable[[VideoInfo], None] | None = None,
+        on_reader: Callable[[VideoReader | UntrustedVideo], None] | None = None,
         cancelled: Event | None = None,
     ) -> Summary:
         """Do it, blocking. ``cancelled`` ends it early; what was done so far is kept, whole and valid.
 
         ``on_result`` is called with every frame in order and may block, which slows the job down to its pace.
+        ``on_reader`` gets what reads the file: to close an ``UntrustedVideo``, in any thread after ``cancelled`` was
+        set, also ends a job that passes over frames for long.
         Raises StreamsegError; results written before a failure stay.
         """
         began_s = time.perf_counter()
@@ -96,6 +100,8 @@ class RecordingJob:
                 _bare(prompt).check(reader.info.width, reader.info.height)
             if on_info is not None:
                 on_info(reader.info)
+            if on_reader is not None:
+                on_reader(reader)
             with self._sound(reader) as audio:
                 return self._run(pipeline, reader, audio, began_s, stop, on_progress, on_result)
 
@@ -157,10 +163,15 @@ class RecordingJob:
         always = {prompt.frame for prompt in self.prompts if not isinstance(prompt, TimedPrompt)}
         times_s = tuple(prompt.time_s for prompt in self.prompts if isinstance(prompt, TimedPrompt))
         sampling = replace(self.sampling, also_at_s=(*self.sampling.also_at_s, *times_s))
-        for chosen in reader.frames(sampling, always):
-            if stop.is_set():
-                return
-            yield chosen
+        try:
+            for chosen in reader.frames(sampling, always):
+                if stop.is_set():
+                    return
+                yield chosen
+        except CancelledWorkError:
+            # The reader was closed, because this is to end.
+            if not stop.is_set():
+                raise
 
     @contextmanager
     def _sound(self, reader: VideoReader | UntrustedVideo) -> Iterator[Path | None]:
@@ -169,7 +180,7 @@ class RecordingJob:
             yield None
             return
         path = self.folder / ".sound"
-        extract = extract_audio_untrusted if self.untrusted else extract_audio
+        extract = partial(extract_audio_untrusted, limits=self.limits) if self.untrusted else extract_audio
         sampling = self.sampling
         try:
             try:
@@ -189,10 +200,9 @@ class RecordingJob:
         ends = [end for end in (info.duration_s, self.sampling.end_s) if end is not None]
         if not ends or last_s <= first_s:
             return Progress(frames, None, last_s, fps, None)
-        share = min((last_s - first_s) / max(min(ends) - first_s, 1e-6), 1.0)
-        total = max(round(frames / share), frames) if share > 0 else None
-        eta_s = took_s * (1 - share) / share if share > 0 else None
-        return Progress(frames, total, last_s, fps, eta_s)
+        rate = (frames - 1) / (last_s - first_s)
+        total = max(round(rate * (min(ends) - first_s)), frames)
+        return Progress(frames, total, last_s, fps, took_s * (total - frames) / frames)
 
 
 def _open(job: RecordingJob) -> VideoReader | UntrustedVideo:

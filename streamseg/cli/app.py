@@ -231,7 +231,9 @@ def segment(
     untrusted: Annotated[
         bool,
         typer.Option(
-            "--untrusted", metavar="", help="Decode videos in a process of its own, with limits; for strangers' files."
+            "--untrusted",
+            metavar="",
+            help="For strangers' videos: decode them in a process of its own, within the limits of the settings.",
         ),
     ] = False,
     server: Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from streamseg.errors import BadPromptError, NotFoundError, StreamsegError
 
 if TYPE_CHECKING:
     from streamseg.media.sampling import Sampling
+    from streamseg.media.video import VideoLimits
     from streamseg.media.writer import VideoOptions
     from streamseg.segmentation.prompts import Prompt
 
@@ -136,6 +139,13 @@ def _item(job: Job, path: Path, sample: Sample | None = None) -> Item:
     if later is not None:
         problem = BadPromptError(f"--frame {later} is for videos: a picture has the frame 0 only")
     return Item(path, "picture", sample, problem)
+
+
+def own_limits() -> VideoLimits:
+    """A video of the user's own may be as long as it likes: memory does not grow with it."""
+    from streamseg.media.video import VideoLimits
+
+    return VideoLimits(max_frames=sys.maxsize, max_seconds=math.inf, max_bytes=sys.maxsize)
 
 
 def is_video(path: Path) -> bool:

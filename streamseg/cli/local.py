@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from streamseg.cli.backend import Backend, Outcome
 from streamseg.cli.console import note
-from streamseg.cli.job import Item, Job
+from streamseg.cli.job import Item, Job, own_limits
 from streamseg.cli.progress import VideoProgress
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class _Here:
         job, limits = self.job, self.settings.limits.prompts()
         prompts: Sequence[Prompt] = job.prompts
         if not prompts:
-            with VideoReader(item.path) as reader:
+            with VideoReader(item.path, limits=own_limits()) as reader:
                 prompts = job.prompts_for(item, reader.info.width, reader.info.height)
 
         def prepare(info: VideoInfo) -> None:
@@ -84,6 +84,7 @@ class _Here:
             formats=frozenset(job.out.formats),
             sampling=job.sampling,
             video=job.video,
+            limits=self.settings.limits.video() if job.untrusted else own_limits(),
             untrusted=job.untrusted,
         )
         with contextlib.closing(Pipeline(self.model.engine, options, limits)) as pipeline:

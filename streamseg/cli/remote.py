@@ -16,8 +16,9 @@ import numpy as np
 
 from streamseg.cli.backend import Backend, Outcome
 from streamseg.cli.console import note
-from streamseg.cli.job import Item, Job
+from streamseg.cli.job import Item, Job, own_limits
 from streamseg.cli.progress import VideoProgress
+from streamseg.errors import BadMessageError
 
 if TYPE_CHECKING:
     from streamseg.client import Client, RemoteProgress, RemoteSummary
@@ -62,7 +63,7 @@ class _AtServer:
         prompts: Sequence[Prompt] = job.prompts
         if not prompts or not job.untrusted:
             # A prompt beside the picture is told before the file is sent.
-            with VideoReader(item.path) as reader:
+            with VideoReader(item.path, limits=own_limits()) as reader:
                 width, height = reader.info.width, reader.info.height
             prompts = job.prompts_for(item, width, height)
             for prompt in prompts:
@@ -115,7 +116,10 @@ class _AtServer:
         with contextlib.ExitStack() as stack:
             sink: RecordingSink | None = None
             for line in stack.enter_context(masks.open(encoding="utf-8")):
-                result = FrameResult.from_json(json.loads(line))
+                try:
+                    result = FrameResult.from_json(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise BadMessageError("the server sent a masks.jsonl that this client cannot read") from error
                 times_s = (times_s[0] if frames else result.time_s, result.time_s)
                 frames += 1
                 for one in result.objects:

@@ -205,7 +205,7 @@ class DecoderProcess:
         """Until the child is about to read the first byte of the file: what goes wrong before is not the file's."""
         try:
             received = self._channel.receive(_START_S)
-        except ChannelClosedError:
+        except (ChannelClosedError, MessageError):
             if self._closed:
                 raise
             received = None
@@ -221,11 +221,11 @@ class DecoderProcess:
         self._fail("the decoder crashed on this file")
 
     def _error(self, message: dict[str, Any]) -> StreamsegError:
-        self.close()
-        kind = _ERRORS.get(text(message.get("code")))
+        kind, said = _ERRORS.get(text(message.get("code"))), text(message.get("message"))
         if kind is None:
             self.distrust(message)
-        return kind(text(message.get("message")))
+        self.close()
+        return kind(said)
 
     def _needs_memory(self) -> str:
         return f"the file needs more memory than allowed ({self.limits.memory_bytes / 2**20:.0f} MiB) to decode"
@@ -251,7 +251,8 @@ class DecoderProcess:
     def _log_end(self, said: str) -> None:
         """End the child, and log what it wrote."""
         written = b""
-        with contextlib.suppress(OSError):
+        # Another thread may have closed it.
+        with contextlib.suppress(OSError, ValueError):
             written = (self._log.read(64 * 1024) or b"")[-_MAX_LOG_BYTES:]
         self.close()
         log.warning("%s; the decoder process (%d) wrote: %r", said, self.pid, written)

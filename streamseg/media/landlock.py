@@ -23,6 +23,12 @@ _TCP_RIGHTS = 0b11  # bind, connect; from version 4
 _SCOPES = 0b11  # abstract unix sockets, signals to others; from version 6
 
 
+def version() -> int:
+    """Which version of the interface the kernel has; below 1 where it has none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG)))
+
+
 def restrict(readable: Sequence[str], writable: str | None) -> bool:
     """Leave this process nothing but reading below ``readable`` and files below ``writable``, for good.
 
@@ -31,12 +37,11 @@ def restrict(readable: Sequence[str], writable: str | None) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
-    libc.syscall.restype = ctypes.c_long
-    version = libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION_FLAG))
-    if version < 1:
+    known = version()
+    if known < 1:
         return False
-    files = (1 << _FILE_RIGHTS[min(version, 5)]) - 1
-    attributes = struct.pack("QQQ", files, _TCP_RIGHTS, _SCOPES)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    files = (1 << _FILE_RIGHTS[min(known, 5)]) - 1
+    attributes = struct.pack("QQQ", files, _TCP_RIGHTS, _SCOPES)[: 24 if known >= 6 else 16 if known >= 4 else 8]
     ruleset = libc.syscall(_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0))
     if ruleset < 0:
         return False

@@ -74,8 +74,8 @@ class VideoReader:
 
     ``source``: a path or a seekable binary file: MP4, MOV, WebM, Matroska, AVI, MPEG-TS, MPEG-PS, GIF or animated
     WebP, told by its content, not by its name. Text is always a path: nothing is fetched, and a file that refers to
-    other files (a playlist) is refused. HDR is shown as it is coded, interlaced pictures as they are. What is wrong but can be lived with is put into ``problems``, at the latest
-    when the frames end.
+    other files (a playlist) is refused. HDR is shown as it is coded, interlaced pictures as they are stored. What is
+    wrong but can be lived with is put into ``problems``, at the latest when the frames end.
 
     Raises NotFoundError (no such file), TooLargeError (over ``limits``) and UnsupportedMediaError (no video in it,
     or none that can be decoded), on opening or while frames are read.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from streamseg.errors import BadPromptError, CancelledWorkError, NotFoundError, OverloadedError
+from streamseg.errors import BadPromptError, CancelledWorkError, NotFoundError, OverloadedError, UnsupportedMediaError
 from streamseg.media.sampling import Sampling
 from streamseg.media.untrusted import UntrustedVideo
 from streamseg.media.writer import VideoOptions
@@ -28,6 +28,7 @@ from streamseg.service.protocol import Progress, PromptFields, PromptRequest, Re
 if TYPE_CHECKING:
     from streamseg.engine import Engine
     from streamseg.media.frame import Frame
+    from streamseg.media.video import VideoReader
     from streamseg.segmentation.masks import FrameResult
     from streamseg.segmentation.prompts import Prompt
     from streamseg.service.metrics import Metrics
@@ -123,7 +124,7 @@ class FileSession:
         self._running: Future[Summary] | None = None
         self._ended = asyncio.Event()
         self._pipeline: Pipeline | None = None
-        self._looking: UntrustedVideo | None = None
+        self._reader: UntrustedVideo | None = None
         self._reported_s = 0.0
         self._told_s = time.monotonic()
         self._progress = NOTHING_YET
@@ -197,7 +198,8 @@ class FileSession:
         except asyncio.CancelledError:
             self._abandon()
             raise
-        except CancelledWorkError:
+        except (CancelledWorkError, UnsupportedMediaError):
+            # The latter where the file was closed before it was read.
             if self._gone or not self._halted.is_set():
                 raise
             return Processed([], [])
@@ -243,9 +245,9 @@ class FileSession:
         """End the processing early; what there is so far is kept."""
         self._halted.set()
         self._told.set()
-        looking = self._looking
-        if looking is not None:
-            looking.close()
+        reader = self._reader
+        if reader is not None:
+            reader.close()
 
     async def close(self) -> None:
         """End what is under way; everything that was not published is gone when this returns."""
@@ -293,6 +295,7 @@ class FileSession:
                     pipeline,
                     on_progress=self._report,
                     on_result=self._deliver,
+                    on_reader=self._read_with,
                     cancelled=self._halted,
                 )
         finally:
@@ -323,17 +326,21 @@ class FileSession:
         shown_s: list[float] = []
         indices: list[int] = []
         with UntrustedVideo(self._job.upload, limits=self._limits.video()) as reader:
-            self._looking = reader
-            # ``halt`` either finds the reader or is found here.
-            if self._halted.is_set():
-                raise CancelledWorkError("the client ended this")
+            self._read_with(reader)
             for frame, _ in reader.frames(sampling):
                 if self._halted.is_set():
                     raise CancelledWorkError("the client ended this")
                 shown_s.append(frame.time_s)
                 indices.append(frame.index)
-        self._looking = None
+        self._reader = None
         return shown_s, indices
+
+    def _read_with(self, reader: VideoReader | UntrustedVideo) -> None:
+        assert isinstance(reader, UntrustedVideo)
+        self._reader = reader
+        # ``halt`` either finds the reader or is found here.
+        if self._halted.is_set():
+            raise CancelledWorkError("the client ended this")
 
     def _deliver(self, frame: Frame, result: FrameResult) -> None:
         if result.held:

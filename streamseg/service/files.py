@@ -104,7 +104,9 @@ class FileStore:
             return sum(job.held_bytes for job in self._jobs.values())
 
     def create(self, size_bytes: int) -> Job:
-        """A new job with room for its upload; raises OverloadedError where there is none."""
+        """A new job with room for its upload; raises OverloadedError where there is none, TooLargeError for ever."""
+        if size_bytes > self._quota_bytes:
+            raise TooLargeError(f"the file has {size_bytes} bytes; this server has room for {self._quota_bytes}")
         job_id = secrets.token_hex(16)
         job = Job(job_id, self._root / job_id, size_bytes, size_bytes)
         with self._lock:

@@ -340,8 +340,8 @@ class Received(Message):
 class Progress(Message):
     """How far a file is; ``total`` and ``eta_s`` are null where they cannot be known.
 
-    ``frames`` of the file's ``total`` are read, up to ``time_s``, at ``fps`` on average. ``waiting``: files that are
-    before this one in the line; it has not been begun.
+    ``frames`` of ``total`` are done, up to ``time_s``, at ``fps`` on average. ``waiting``: the file has
+    not been begun; this is its place in the line, from 1.
     """
 
     type: Literal["progress"]

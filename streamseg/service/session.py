@@ -66,6 +66,7 @@ from streamseg.service.protocol import (
     Start,
     Stop,
 )
+from streamseg.service.rate import TokenBucket
 from streamseg.service.upload import Upload, check_prompt_moment, check_start, chunk_bytes
 
 # Prompts, removals and resets that may wait while a frame is in work.
@@ -74,26 +75,6 @@ MAX_WAITING = 64
 BURST_S = 2.0
 # Pieces of a file from this size on are paced by what is stored, so they do not count as messages.
 BULK_BYTES = 256 * 2**10
-
-
-class TokenBucket:
-    """Lets ``per_s`` through on average and ``burst`` at once."""
-
-    def __init__(self, per_s: float, burst: float, clock: Callable[[], float]) -> None:
-        self._per_s = per_s
-        self._burst = max(burst, 1.0)
-        self._clock = clock
-        self._left = self._burst
-        self._since = clock()
-
-    def take(self) -> bool:
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._since) * self._per_s)
-        self._since = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
 
 
 class Session:
@@ -380,7 +361,7 @@ class Session:
             if isinstance(orphan, Store | Process):
                 continue
             error = BadStateError("no session is running: its start was refused")
-            effects.append(Send(Failure.of(error, request_id=_request_id(orphan), index=_index(orphan))))
+            effects.append(Send(Failure.of(error, request_id=_asked(orphan), index=_index(orphan))))
         return [*effects, Release()]
 
     def _changed(self, work: Change, outcome: Outcome) -> list[Effect]:
@@ -478,7 +459,7 @@ class Session:
         return [Send(done), Release()]
 
 
-def _request_id(orphan: Work | Stop) -> str | None:
+def _asked(orphan: Work | Stop) -> str | None:
     match orphan:
         case Stop() | Again():
             return orphan.request_id
@@ -486,12 +467,12 @@ def _request_id(orphan: Work | Stop) -> str | None:
             return orphan.request.request_id
         case Segment():
             return orphan.frame.request_id
+        case Open():
+            return orphan.start.request_id
         case Store():
             return orphan.chunk.request_id
         case Process():
             return None
-        case Open():
-            return orphan.start.request_id
 
 
 def _index(orphan: Work | Stop) -> int | None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,8 @@ def look_around(task: Task) -> None:
         "read": lambda: Path("/etc/passwd").read_bytes(),
         "read parent": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
         "list": lambda: list(Path("/").iterdir()),
-        "write": lambda: Path("/tmp/written-by-a-decoder").write_bytes(b"x"),
-        "run": lambda: os.execv("/bin/true", ["true"]),
+        "write": lambda: Path(os.fsdecode(task.source.read())).write_bytes(b"x"),
+        "run": lambda: subprocess.run(["/bin/true"], check=True),
         "signal": lambda: os.kill(parent, 0),
         "connect": lambda: _connect(),
         "write the video": lambda: os.write(task.source._fd, b"x"),

@@ -200,7 +200,8 @@ def to_frame(rgb: RgbImage, pix_fmt: str, colorspace: int | None = None, color_r
 def _options(codec: str, options: Mapping[str, str] | None) -> dict[str, str]:
     quick = {
         "libx264": {"preset": "ultrafast", "crf": "18"},
-        "libx265": {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=none:pools=1"},
+        # With B-frames it gives clips of a few frames arbitrary decoding times.
+        "libx265": {"preset": "ultrafast", "crf": "18", "x265-params": "log-level=none:pools=none:bframes=0"},
         "libvpx": {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "2M"},
         "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "20", "b": "0"},
         "libsvtav1": {"preset": "12", "crf": "30", "svtav1-params": "lp=1"},

@@ -28,7 +28,7 @@ from streamseg.errors import (
     TooLargeError,
     UnsupportedMediaError,
 )
-from streamseg.media import untrusted
+from streamseg.media import landlock, untrusted
 from streamseg.media.audio import extract_audio
 from streamseg.media.decoder_channel import Channel, ChannelClosedError, MessageError
 from streamseg.media.sampling import Choice, Sampling
@@ -66,9 +66,14 @@ def descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
-def has_children() -> bool:
-    """Whether there is any child process, dead ones included."""
-    return any((task / "children").read_text() for task in Path("/proc/self/task").iterdir())
+def children() -> set[str]:
+    """All child processes, dead ones included."""
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def pid_of(video: UntrustedVideo) -> int:
+    assert video._decoder is not None
+    return video._decoder.pid
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -87,10 +92,10 @@ def clip() -> bytes:
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """Every test ends with as many descriptors as before, and without a child process, alive or dead."""
-    before = descriptors()
+    before, others = descriptors(), children()
     yield
-    assert not has_children()
-    assert descriptors() == before
+    assert children() <= others
+    assert descriptors() <= before
 
 
 # What VideoReader gives.
@@ -234,11 +239,10 @@ def test_the_decoder_waits_for_a_slow_consumer(clip: bytes) -> None:
     with UntrustedVideo(io.BytesIO(clip), process=ProcessLimits(stall_s=1.0)) as video:
         frames = video.frames()
         numbers = [number_of(next(frames)[0].rgb)]
-        decoder = video._decoder
-        assert decoder is not None
-        wait_until(lambda: Path(f"/proc/{decoder.pid}/stat").read_text().split()[2] == "S")
+        stat = Path(f"/proc/{pid_of(video)}/stat")
         time.sleep(1.2)
-        assert Path(f"/proc/{decoder.pid}/stat").read_text().split()[2] == "S"
+        # Asleep, not ended and not burning processor time.
+        wait_until(lambda: stat.read_text().split()[2] == "S")
         numbers += [number_of(frame.rgb) for frame, _ in frames]
     assert numbers == list(range(60))
 
@@ -348,13 +352,14 @@ def test_a_process_that_does_not_start_is_not_the_files_fault(caplog: pytest.Log
 def test_closing_early_ends_the_process_at_once(clip: bytes) -> None:
     video = UntrustedVideo(io.BytesIO(clip))
     frames = video.frames()
+    pid = pid_of(video)
     kept, choice = next(frames)
     assert choice is Choice.SEGMENT
     began = time.monotonic()
     video.close()
     video.close()
     assert time.monotonic() - began < 1
-    assert not has_children()
+    assert str(pid) not in children()
     assert number_of(kept.rgb) == 0
     with pytest.raises(CancelledWorkError):
         next(frames)
@@ -364,8 +369,9 @@ def test_leaving_the_loop_ends_the_process(clip: bytes) -> None:
     with UntrustedVideo(io.BytesIO(clip)) as video:
         frames = video.frames()
         next(frames)
+        pid = pid_of(video)
         frames.close()  # type: ignore[attr-defined]
-        assert not has_children()
+        assert str(pid) not in children()
 
 
 def test_closing_in_another_thread_wakes_a_reader_that_waits() -> None:
@@ -381,12 +387,13 @@ def test_closing_in_another_thread_wakes_a_reader_that_waits() -> None:
 
 def test_a_video_that_is_dropped_without_closing_takes_its_process_with_it(clip: bytes) -> None:
     video = UntrustedVideo(io.BytesIO(clip))
-    assert has_children()
+    pid = pid_of(video)
+    assert str(pid) in children()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         del video
         gc.collect()
-    assert not has_children()
+    assert str(pid) not in children()
 
 
 def test_the_process_outlives_the_thread_that_opened_the_video(clip: bytes) -> None:
@@ -422,10 +429,17 @@ time.sleep(60)
 # Decoders that were taken over.
 
 
-def test_a_decoder_that_was_taken_over_can_do_nothing_outside(caplog: pytest.LogCaptureFixture) -> None:
-    with with_decoder(bad_decoders.look_around)(NO_DECODER) as video:
-        assert video.problems == ["nothing"]
-    assert not Path("/tmp/written-by-a-decoder").exists()
+def test_a_decoder_that_was_taken_over_can_do_nothing_outside(tmp_path: Path) -> None:
+    target = tmp_path / "written"
+    with with_decoder(bad_decoders.look_around)(io.BytesIO(bytes(target))) as video:
+        done = set(video.problems)
+    # What older kernels, without Landlock or with its first versions, do not keep it from.
+    version = landlock.version()
+    open_to_it = set() if version >= 1 else {"read", "read parent", "list", "run"}
+    open_to_it |= set() if version >= 4 else {"connect"}
+    open_to_it |= set() if version >= 6 else {"signal"}
+    assert done <= {"nothing"} | open_to_it
+    assert not target.exists() or target.stat().st_size == 0
 
 
 def test_the_shared_memory_cannot_be_resized_by_the_decoder() -> None:
@@ -436,6 +450,8 @@ def test_the_shared_memory_cannot_be_resized_by_the_decoder() -> None:
     ("decoder", "content"),
     [
         (bad_decoders.say, b"no message"),
+        (bad_decoders.say, b'{"kind": "error", "code": "too_large", "message": 1}'),
+        (bad_decoders.say, b'{"kind": "error", "code": "made_up", "message": "x"}'),
         (bad_decoders.bad_info, b'{"width": 1099511627776}'),
         (bad_decoders.bad_frames, b'[{}, {"slot": 0, "index": 1, "time_s": 0.1}]'),
     ],

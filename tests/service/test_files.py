@@ -131,7 +131,7 @@ def test_files_in_work_do_not_give_way(store: FileStore) -> None:
 def test_a_file_larger_than_all_room_displaces_nothing(store: FileStore) -> None:
     job = store.create(6)
     job_id = finish(store, job)
-    with pytest.raises(OverloadedError):
+    with pytest.raises(TooLargeError, match="room for 100"):
         store.create(101)
     store.find(job_id, "masks.jsonl")
 

@@ -40,7 +40,8 @@ from streamseg.service.protocol import (
     SessionLimits,
     Start,
 )
-from streamseg.service.session import MAX_WAITING, Session, TokenBucket
+from streamseg.service.rate import TokenBucket
+from streamseg.service.session import MAX_WAITING, Session
 
 MODEL = ModelInfo(name="nano", device="cpu", reason="a test", licence="none")
 RESULT = Segmented(width=4, height=3, timings_ms={"segment": 1.0}, objects=[])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco
 
+from streamseg.media.containers import sniff_container
 from streamseg.render import PALETTE_HEX, color_of
 
 HERE = Path(__file__).parent
@@ -106,6 +107,41 @@ def test_a_png_written_by_the_page_is_read_back_by_pillow(tmp_path: Path, name: 
     image = Image.open(io.BytesIO(base64.b64decode(ended.stdout)))
     assert image.mode == "L"
     assert np.array_equal(np.asarray(image), mask * 255)
+
+
+@needs_node
+def test_page_and_server_accept_the_same_videos(tmp_path: Path) -> None:
+    packets = bytearray(188 * 6)
+    packets[::188] = b"\x47" * 6
+    heads = {
+        "mp4": b"\0\0\0\x18ftypisom",
+        "heic": b"\0\0\0\x18ftypheic",
+        "mov": b"\0\0\0\x08wide",
+        "webm": b"\x1a\x45\xdf\xa3\x9f",
+        "avi": b"RIFF\0\0\0\0AVI LIST",
+        "wav": b"RIFF\0\0\0\0WAVEfmt ",
+        "still webp": b"RIFF\0\0\0\0WEBPVP8 " + bytes(20),
+        "animated webp": b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0\x02" + bytes(20),
+        "gif": b"GIF89a" + bytes(20),
+        "ps": b"\0\0\x01\xba" + bytes(20),
+        "ts": bytes(packets),
+        "ts from its middle": bytes(packets[100:]),
+        "short ts": bytes(packets[:180]),
+        "text": b"G is the first letter\n",
+        "playlist": b"#EXTM3U\n",
+        "nothing": b"",
+    }
+    script = f"""
+        import {{ readFileSync }} from "node:fs";
+        import {{ sniff }} from "{WEB.as_uri()}/js/containers.js";
+        const heads = JSON.parse(readFileSync(process.env.STREAMSEG_CASES));
+        const found = Object.entries(heads).filter(([, head]) => sniff(Buffer.from(head, "base64")) !== null);
+        process.stdout.write(JSON.stringify(found.map(([name]) => name)));
+    """
+    cases = {name: base64.b64encode(head).decode() for name, head in heads.items()}
+    ended = run_node(["--input-type=module", "--eval", script], cases, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == [name for name, head in heads.items() if sniff_container(head) is not None]
 
 
 def test_page_and_server_draw_objects_in_the_same_colours() -> None:

@@ -6,8 +6,6 @@
 import { part, setText } from "./dom.js";
 import { clock } from "./times.js";
 
-/** A time that came from a file may have been rounded down to just before its frame. */
-const JUST_AFTER_S = 0.001;
 /** How long a frame may take to appear after a seek; if none does, it was shown already. */
 const SHOWN_AGAIN_MS = 100;
 const LOADING_MS = 20_000;
@@ -16,6 +14,8 @@ const SMALLEST_FRAME_S = 1 / 120;
 const MOST_TRIES = 60;
 const FAR_OFF_S = 0.25;
 const OFF_S = 0.02;
+/** Less than a browser may round a moment by would be sought for ever. */
+const EXACTLY_S = 0.002;
 
 /**
  * @typedef {object} PlayerHooks
@@ -55,6 +55,8 @@ export class Player {
     this.arrivals = [];
     this.giveUp = () => {};
     this.stepping = false;
+    this.stepsLeft = 0;
+    this.caughtUp = () => this.keepStep(true);
     this.play = part(host, "play");
     this.scrub = /** @type {HTMLInputElement} */ (part(host, "scrub"));
     this.listen();
@@ -226,13 +228,29 @@ export class Player {
   }
 
   /**
-   * To the next frame or the one before. Browsers cannot do that; they can show the frame of a moment.
+   * To the next frame or the one before; calls add up.
    * @param {1 | -1} direction
    */
   async step(direction) {
-    if (this.stepping || !this.opened) return;
-    this.stepping = true;
+    if (!this.opened) return;
     this.pause();
+    this.stepsLeft += direction;
+    if (this.stepping) return;
+    this.stepping = true;
+    while (this.stepsLeft && this.opened) {
+      const one = Math.sign(this.stepsLeft);
+      await this.stepOnce(one);
+      this.stepsLeft -= Math.sign(this.stepsLeft) === one ? one : 0;
+    }
+    this.stepsLeft = 0;
+    this.stepping = false;
+  }
+
+  /**
+   * Browsers cannot step; they can show the frame of a moment.
+   * @param {number} direction
+   */
+  async stepOnce(direction) {
     const fromS = this.shownS;
     if (direction < 0) {
       await this.seek(fromS - (this.frameS ?? SMALLEST_FRAME_S) / 2);
@@ -246,7 +264,6 @@ export class Player {
     }
     const passedS = Math.abs(this.shownS - fromS);
     if (passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
-    this.stepping = false;
   }
 
   /**
@@ -256,6 +273,8 @@ export class Player {
    */
   follow(twin, offsetS) {
     this.twin?.pause();
+    this.twin?.removeEventListener("seeked", this.caughtUp);
+    twin?.addEventListener("seeked", this.caughtUp);
     this.twin = twin;
     this.twinOffsetS = offsetS;
     if (twin) this.keepStep(true);
@@ -272,7 +291,7 @@ export class Player {
     if (!playing && !twin.paused) twin.pause();
     if (twin.seeking) return;
     const behindS = Math.max(0, Math.min(wantedS, twin.duration || 0)) - twin.currentTime;
-    const mostS = playing ? FAR_OFF_S : exactly ? JUST_AFTER_S / 10 : FAR_OFF_S;
+    const mostS = playing ? FAR_OFF_S : exactly ? EXACTLY_S : FAR_OFF_S;
     if (Math.abs(behindS) > mostS) twin.currentTime += behindS;
     // Small differences are caught up with unnoticed; a jump would be seen.
     twin.playbackRate = playing && Math.abs(behindS) > OFF_S ? 1 + Math.max(-0.5, Math.min(0.5, 2 * behindS)) : 1;
@@ -294,12 +313,4 @@ export class Player {
     else return;
     event.preventDefault();
   }
-}
-
-/**
- * A moment within the frame that begins then.
- * @param {number} timeS
- */
-export function within(timeS) {
-  return timeS + JUST_AFTER_S;
 }

@@ -4,7 +4,7 @@
 
 import { fromTemplate, icon, part, setText } from "./dom.js";
 import { sizeOf } from "./messages.js";
-import { clock, duration } from "./times.js";
+import { clock, duration, justBefore, within } from "./times.js";
 
 /** @typedef {"idle" | "uploading" | "processing"} Phase */
 
@@ -86,7 +86,7 @@ export class ProcessCard {
     const every = Number(part(host, "every").value);
     const side = Number(part(host, "side-px").value);
     return {
-      sampling: { every, start_s: startS, end_s: endS, hold: every > 1 && part(host, "hold").checked },
+      sampling: { every, start_s: startS && justBefore(startS), end_s: endS && within(endS), hold: every > 1 && part(host, "hold").checked },
       video: {
         container: part(host, "container").value,
         quality: Number(part(host, "quality").value),

@@ -5,8 +5,7 @@
 import { part } from "./dom.js";
 import { FileJob } from "./job.js";
 import * as messages from "./messages.js";
-import { within } from "./player.js";
-import { clock } from "./times.js";
+import { clock, within } from "./times.js";
 import { filePrompts, flags, outside } from "./video-prompts.js";
 
 /**
@@ -61,8 +60,7 @@ export class Processing {
     if (this.job) return;
     const { card, hooks, page } = this;
     const objects = this.workspace.objects.all();
-    const fields = card.fields();
-    const left = outside(objects, fields.sampling.start_s, fields.sampling.end_s);
+    const left = outside(objects, card.startS, card.endS);
     if (left) return page.notices.show("video", left);
     page.notices.hide("video");
     hooks.onBegin();
@@ -72,7 +70,7 @@ export class Processing {
     this.firstS = this.arrived = null;
     this.lastS = 0;
     this.stopped = false;
-    const start = { masks: "rle", prompts: filePrompts(objects, width, height), ...fields };
+    const start = { masks: "rle", prompts: filePrompts(objects, width, height), ...card.fields() };
     this.job = new FileJob(page.server, file, start, {
       onUpload: (bytes) => {
         card.setPhase(bytes < file.size ? "uploading" : "processing");

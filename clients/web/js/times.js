@@ -2,6 +2,25 @@
  * Times as a person reads them.
  */
 
+/** The time of a frame may have been rounded, up or down, by whoever told it. */
+const ROUNDING_S = 0.001;
+
+/**
+ * A moment within the frame that begins then.
+ * @param {number} timeS
+ */
+export function within(timeS) {
+  return timeS + ROUNDING_S;
+}
+
+/**
+ * A moment before the frame that begins then, and after the one before it.
+ * @param {number} timeS
+ */
+export function justBefore(timeS) {
+  return Math.max(0, timeS - ROUNDING_S);
+}
+
 /**
  * A place in a video: 0:03.20, or 1:02:03.20 from an hour on.
  * @param {number} seconds

@@ -3,8 +3,7 @@
  */
 
 import { promptOf } from "./objects.js";
-import { clock } from "./times.js";
-import { within } from "./player.js";
+import { clock, within } from "./times.js";
 
 /** @typedef {import("./objects.js").SegObject} SegObject */
 /** @typedef {import("./objects.js").Mark} Mark */

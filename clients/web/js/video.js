@@ -12,11 +12,11 @@ import { FileJob } from "./job.js";
 import { showLane } from "./lane.js";
 import * as messages from "./messages.js";
 import { describe } from "./object-list.js";
-import { Player, within } from "./player.js";
+import { Player } from "./player.js";
 import { Preview } from "./preview.js";
 import { ProcessCard } from "./process-card.js";
 import { Processing } from "./processing.js";
-import { clock } from "./times.js";
+import { clock, within } from "./times.js";
 import { marksAt } from "./video-prompts.js";
 import { Workspace } from "./workspace.js";
 

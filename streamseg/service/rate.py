@@ -1,0 +1,25 @@
+"""How often something may happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class TokenBucket:
+    """Lets ``per_s`` through on average and ``burst`` at once."""
+
+    def __init__(self, per_s: float, burst: float, clock: Callable[[], float]) -> None:
+        self._per_s = per_s
+        self._burst = max(burst, 1.0)
+        self._clock = clock
+        self._left = self._burst
+        self._since = clock()
+
+    def take(self) -> bool:
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._since) * self._per_s)
+        self._since = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
