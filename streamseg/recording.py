@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -18,7 +18,7 @@ from streamseg.media.sampling import Choice, Sampling
 from streamseg.media.untrusted import UntrustedVideo, extract_audio_untrusted
 from streamseg.media.video import VideoInfo, VideoLimits, VideoReader
 from streamseg.media.writer import VideoOptions
-from streamseg.streaming import TimedPrompt, is_due, segment_stream
+from streamseg.streaming import segment_stream
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
@@ -67,7 +67,7 @@ class RecordingJob:
     """
 
     source: VideoSource
-    prompts: Sequence[Prompt | TimedPrompt]
+    prompts: Sequence[Prompt]
     folder: Path
     formats: frozenset[str] = frozenset({"overlay", "rle"})
     sampling: Sampling = field(default_factory=Sampling)
@@ -97,7 +97,7 @@ class RecordingJob:
         stop = cancelled or Event()
         with _open(self) as reader:
             for prompt in self.prompts:
-                _bare(prompt).check(reader.info.width, reader.info.height)
+                prompt.check(reader.info.width, reader.info.height)
             if on_info is not None:
                 on_info(reader.info)
             if on_reader is not None:
@@ -145,9 +145,9 @@ class RecordingJob:
         problems = [*reader.problems, *(f"object {one.object_id}: {one.error}" for one in pipeline.take_rejected())]
         if not stop.is_set():
             problems += [
-                f"the prompt for object {_bare(prompt).object_id} {_moment(prompt)} was never reached"
+                f"the prompt for object {prompt.object_id} on frame {prompt.frame} was never reached"
                 for prompt in self.prompts
-                if last is None or not is_due(prompt, last)
+                if last is None or prompt.frame > last.index
             ]
         return Summary(
             frames=frames,
@@ -160,11 +160,9 @@ class RecordingJob:
         )
 
     def _frames(self, reader: VideoReader | UntrustedVideo, stop: Event) -> Iterator[tuple[Frame, Choice]]:
-        always = {prompt.frame for prompt in self.prompts if not isinstance(prompt, TimedPrompt)}
-        times_s = tuple(prompt.time_s for prompt in self.prompts if isinstance(prompt, TimedPrompt))
-        sampling = replace(self.sampling, also_at_s=(*self.sampling.also_at_s, *times_s))
+        always = {prompt.frame for prompt in self.prompts}
         try:
-            for chosen in reader.frames(sampling, always):
+            for chosen in reader.frames(self.sampling, always):
                 if stop.is_set():
                     return
                 yield chosen
@@ -209,11 +207,3 @@ def _open(job: RecordingJob) -> VideoReader | UntrustedVideo:
     if job.untrusted:
         return UntrustedVideo(job.source, limits=job.limits)
     return VideoReader(job.source, limits=job.limits)
-
-
-def _bare(prompt: Prompt | TimedPrompt) -> Prompt:
-    return prompt.prompt if isinstance(prompt, TimedPrompt) else prompt
-
-
-def _moment(prompt: Prompt | TimedPrompt) -> str:
-    return f"at {prompt.time_s:g} s" if isinstance(prompt, TimedPrompt) else f"on frame {prompt.frame}"

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from streamseg.engine import Done
@@ -34,16 +34,8 @@ FRAMES_IN_WORK = 3
 RETRY_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class TimedPrompt:
-    """A prompt for the first frame at or after ``time_s``, where a player tells the time and not the frame."""
-
-    prompt: Prompt
-    time_s: float
-
-
 def segment_stream(
-    pipeline: Pipeline, frames: Iterable[Chosen], prompts: Sequence[Prompt | TimedPrompt] = ()
+    pipeline: Pipeline, frames: Iterable[Chosen], prompts: Sequence[Prompt] = ()
 ) -> Generator[tuple[Frame, FrameResult], None, None]:
     """Segment the chosen frames of a source, in order.
 
@@ -51,9 +43,8 @@ def segment_stream(
     own frame, or to the next one that comes, if sampling left that one out. Every object has its place in all results,
     in the order of the prompts; it is ``lost`` before its first prompt. Closing the iterator ends its threads.
     """
-    bare = (prompt.prompt if isinstance(prompt, TimedPrompt) else prompt for prompt in prompts)
-    order = tuple(dict.fromkeys(prompt.object_id for prompt in bare))
-    waiting = _Due(prompts)
+    order = tuple(dict.fromkeys(prompt.object_id for prompt in prompts))
+    waiting = list(prompts)
     results: deque[Future[tuple[Frame, FrameResult]]] = deque()
     finisher = _Finisher(pipeline, order)
     with _Ahead(frames, FRAMES_AHEAD) as ahead, ThreadPoolExecutor(1, "streamseg-finish") as pool:
@@ -62,7 +53,9 @@ def segment_stream(
                 if choice is Choice.HOLD:
                     results.append(pool.submit(finisher.hold, frame))
                 else:
-                    answers = _submit(pipeline, frame, waiting.take(frame))
+                    due = [prompt for prompt in waiting if prompt.frame <= frame.index]
+                    waiting = [prompt for prompt in waiting if prompt.frame > frame.index]
+                    answers = _submit(pipeline, frame, due)
                     results.append(pool.submit(finisher.finish, frame, answers, decode_ms))
                 while len(results) >= FRAMES_IN_WORK:
                     yield results.popleft().result()
@@ -80,26 +73,6 @@ def _submit(pipeline: Pipeline, frame: Frame, prompts: Sequence[Prompt]) -> Futu
         except OverloadedError:
             # Others fill the queue. A recording can wait, its frames cannot be dropped.
             time.sleep(RETRY_S)
-
-
-class _Due:
-    """Prompts that wait for their frames."""
-
-    def __init__(self, prompts: Sequence[Prompt | TimedPrompt]) -> None:
-        self._waiting = list(prompts)
-
-    def take(self, frame: Frame) -> list[Prompt]:
-        """Those whose time has come with ``frame``, in the order in which they were given."""
-        due = [prompt for prompt in self._waiting if is_due(prompt, frame)]
-        self._waiting = [prompt for prompt in self._waiting if not is_due(prompt, frame)]
-        return [prompt.prompt if isinstance(prompt, TimedPrompt) else prompt for prompt in due]
-
-
-def is_due(prompt: Prompt | TimedPrompt, frame: Frame) -> bool:
-    """Whether the prompt counts on ``frame``."""
-    if isinstance(prompt, TimedPrompt):
-        return frame.time_s >= prompt.time_s
-    return frame.index >= prompt.frame
 
 
 class _Finisher:

@@ -20,7 +20,6 @@ from streamseg.pipeline import Pipeline
 from streamseg.recording import Progress, RecordingJob
 from streamseg.segmentation.masks import FrameResult
 from streamseg.segmentation.prompts import Prompt
-from streamseg.streaming import TimedPrompt
 
 FPS = 10
 COUNT = 20
@@ -109,10 +108,8 @@ def test_cancelling_leaves_valid_partial_results(clip: Path, tmp_path: Path, pip
         assert sum(1 for _ in container.decode(video=0)) == summary.frames
 
 
-def test_a_timed_prompt_counts_on_the_frame_shown_then_whatever_the_sampling(
-    clip: Path, tmp_path: Path, pipeline: Pipeline
-) -> None:
-    prompt = TimedPrompt(Prompt(4, box_xyxy_px=(41, 30, 81, 70)), 0.7)
+def test_a_prompted_frame_is_segmented_whatever_the_sampling(clip: Path, tmp_path: Path, pipeline: Pipeline) -> None:
+    prompt = Prompt(4, frame=7, box_xyxy_px=(41, 30, 81, 70))
     job = RecordingJob(clip, [prompt], tmp_path, frozenset({"rle"}), sampling=Sampling(every=5))
     job.run(pipeline)
     states = {result.index: result.objects[0].state for result in lines(tmp_path)}

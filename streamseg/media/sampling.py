@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
@@ -38,7 +37,6 @@ class Sampling:
     second, picked by their own time, so that a variable frame rate is sampled evenly; excludes ``every``. ``start_s``,
     ``end_s``: only frames shown at or after the start and before the end, in seconds from the first frame of the
     video. ``hold``: frames between samples are kept and shown with the masks of the last sample, not left out.
-    ``also_at_s``: the first frame at or after each of these times is segmented whatever the rule says.
 
     Raises BadSettingError.
     """
@@ -48,7 +46,6 @@ class Sampling:
     start_s: float | None = None
     end_s: float | None = None
     hold: bool = False
-    also_at_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
@@ -64,8 +61,6 @@ class Sampling:
                 raise BadSettingError(f"{name} must be a number of seconds of at least 0, not {value!r}")
         if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
             raise BadSettingError(f"end_s ({self.end_s:g}) must be after start_s ({self.start_s or 0.0:g})")
-        if not all(_is_finite(time_s) for time_s in self.also_at_s):
-            raise BadSettingError(f"also_at_s must be numbers of seconds, not {self.also_at_s!r}")
         if not isinstance(self.hold, bool):
             raise BadSettingError(f"hold must be true or false, not {self.hold!r}")
 
@@ -86,7 +81,6 @@ class _Sampler:
         self._always = always
         self._first: tuple[int, float] | None = None
         self._last_slot = -1
-        self._also_at_s = deque(sorted(rule.also_at_s))
 
     def __call__(self, index: int, time_s: float) -> Choice:
         rule = self._rule
@@ -98,11 +92,7 @@ class _Sampler:
             self._first = index, time_s
         # Asked for every frame even if it is wanted anyway: the slot that a prompted frame falls into is then taken.
         due = self._is_due(index, time_s, *self._first)
-        asked = False
-        while self._also_at_s and time_s >= self._also_at_s[0]:
-            self._also_at_s.popleft()
-            asked = True
-        if due or asked or index in self._always:
+        if due or index in self._always:
             return Choice.SEGMENT
         return Choice.HOLD if rule.hold else Choice.SKIP
 

@@ -32,6 +32,10 @@ class Open:
 
     start: Start
 
+    @property
+    def request_id(self) -> str | None:
+        return self.start.request_id
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -39,6 +43,10 @@ class Change:
 
     request: Edit
     newest_frame: int
+
+    @property
+    def request_id(self) -> str | None:
+        return self.request.request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +56,10 @@ class Segment:
     frame: FrameMessage
     index: int
     time_s: float
+
+    @property
+    def request_id(self) -> str | None:
+        return self.frame.request_id
 
 
 @dataclass(frozen=True, slots=True)

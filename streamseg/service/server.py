@@ -92,7 +92,11 @@ class Server:
     ) -> None:
         self._socket = bind(settings) if sock is None else sock
         self.settings = settings
-        self.app = create_app(settings, model)
+        try:
+            self.app = create_app(settings, model)
+        except BaseException:
+            self._socket.close()
+            raise
         self.port: int = self._socket.getsockname()[1]
         self._uvicorn = _Uvicorn(_config(self.app, settings), on_start)
         self._thread: threading.Thread | None = None

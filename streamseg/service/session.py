@@ -354,14 +354,19 @@ class Session:
             )
             return [Send(ready)]
         effects: list[Effect] = [Send(Failure.of(outcome, request_id=start.request_id))]
-        orphans = [*self._waiting, *([self._stop] if self._stop else [])]
+        # Pieces of a file are passed over; everything else is answered.
+        orphans: list[tuple[str | None, int | None]] = [
+            (work.request_id, work.index if isinstance(work, Segment) else None)
+            for work in self._waiting
+            if not isinstance(work, Store | Process)
+        ]
+        if self._stop is not None:
+            orphans.append((self._stop.request_id, None))
         self._draining = self._upload is not None
         self._clear()
-        for orphan in orphans:
-            if isinstance(orphan, Store | Process):
-                continue
+        for request_id, index in orphans:
             error = BadStateError("no session is running: its start was refused")
-            effects.append(Send(Failure.of(error, request_id=_asked(orphan), index=_index(orphan))))
+            effects.append(Send(Failure.of(error, request_id=request_id, index=index)))
         return [*effects, Release()]
 
     def _changed(self, work: Change, outcome: Outcome) -> list[Effect]:
@@ -457,23 +462,3 @@ class Session:
         )
         self._clear()
         return [Send(done), Release()]
-
-
-def _asked(orphan: Work | Stop) -> str | None:
-    match orphan:
-        case Stop() | Again():
-            return orphan.request_id
-        case Change():
-            return orphan.request.request_id
-        case Segment():
-            return orphan.frame.request_id
-        case Open():
-            return orphan.start.request_id
-        case Store():
-            return orphan.chunk.request_id
-        case Process():
-            return None
-
-
-def _index(orphan: Work | Stop) -> int | None:
-    return orphan.index if isinstance(orphan, Segment) else None

@@ -49,16 +49,30 @@ def encoded(picture: NDArray[np.uint8], form: str, exif_orientation: int | None 
     return file.getvalue()
 
 
-def write_clip(path: Path, frames: int = 24, rate: int = 12, codec: str = "libx264", sound: bool = True) -> Path:
-    """A video of 320 x 240 in which the disc moves slowly from left to right, and a tone."""
+def write_clip(
+    path: Path,
+    frames: int = 24,
+    rate: int = 12,
+    codec: str = "libx264",
+    sound: bool = True,
+    first_frame: int = 0,
+    pixel_aspect: int = 1,
+) -> Path:
+    """A video of 320 x 240 in which the disc moves slowly from left to right, and a tone.
+
+    ``first_frame``: the place of the first frame on the time axis. ``pixel_aspect``: width of a pixel to its height.
+    """
     with av.open(path, "w") as container:
         stream: Any = container.add_stream(codec, rate=rate)
         stream.width, stream.height = 320, 240
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.sample_aspect_ratio = Fraction(pixel_aspect, 1)
         tone: Any = container.add_stream("aac", rate=16_000) if sound else None
         for number in range(frames):
             picture = disc_picture(320, 240, 90 + 120 * number / max(1, frames - 1), 120, 45)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = first_frame + number, Fraction(1, rate)
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
         if tone is not None:
             times = np.arange(int(16_000 * frames / rate)) / 16_000

@@ -262,3 +262,19 @@ def test_a_truncated_video_is_refused_by_the_server_in_words(open_page: OpenPage
     page.get_by_role("button", name="Make a copy to click on").click()
     expect(page.locator("#notices")).to_contain_text("This file cannot be used")
     expect(page.get_by_role("button", name="Make a copy to click on")).to_be_visible()
+
+
+def test_times_count_from_the_first_frame_and_places_are_in_stored_pixels(open_page: OpenPage, tmp_path: Path) -> None:
+    """Sound begins half a second before the first frame, and pixels are twice as wide as high."""
+    page = open_page("/#tab=video")
+    open_clip(page, write_clip(tmp_path / "odd.mp4", 8, RATE, first_frame=6, pixel_aspect=2))
+    assert videos(page)[0]["width"] == 640
+    press_until_time(page, ".", 1 / RATE)
+    press_until_time(page, ".", 2 / RATE)
+    click_disc(page)
+    process(page)
+    wait_for_files(page)
+    objects = [line["objects"][0] for line in masks(page)]
+    assert [one["state"] for one in objects[:3]] == ["lost", "lost", "tracked"]
+    # The disc's own box on that frame, in the pixels of the file.
+    assert objects[2]["box_xyxy_px"] == pytest.approx([79, 75, 169, 165], abs=12)

@@ -106,7 +106,7 @@ def nothing_leaks() -> Iterator[None]:
     [
         (None, ()),
         (Sampling(every=3, hold=True), (4, 5)),
-        (Sampling(fps=7.0, start_s=0.5, end_s=1.9, also_at_s=(1.0, 1.3)), {20}),
+        (Sampling(fps=7.0, start_s=0.5, end_s=1.9), {20}),
     ],
 )
 def test_it_gives_the_frames_that_a_reader_in_this_process_gives(

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 from wire_client import CLICK, HEIGHT, WIDTH, Wire, eventually, frees_everything, metric, open_wire
 
+from streamseg.errors import BadSettingError
 from streamseg.media.frame import RgbImage
 from streamseg.media.untrusted import UntrustedVideo
 from streamseg.segmentation.masks import FrameResult
@@ -705,3 +706,9 @@ def test_uploads_are_counted(server: Server, done: dict[str, Any], short: bytes)
     assert metric(server, "files_total") >= 1
     assert metric(server, "files_bytes") > 0
     assert metric(server, "file_jobs") == 0
+
+
+def test_a_server_whose_files_have_no_place_does_not_start(make_server: Callable[..., Server], tmp_path: Path) -> None:
+    make_server(data_dir=tmp_path)
+    with pytest.raises(BadSettingError, match="in use by another server"):
+        make_server(data_dir=tmp_path)

@@ -1,6 +1,6 @@
 /**
  * The video under the stage and its controls: playing, one scrub bar, single frames; and a second video that keeps
- * step with it.
+ * step with it. All times count from the first frame, as the server's do; a browser's may start later than at 0.
  */
 
 import { part, setText } from "./dom.js";
@@ -9,6 +9,7 @@ import { clock } from "./times.js";
 /** How long a frame may take to appear after a seek; if none does, it was shown already. */
 const SHOWN_AGAIN_MS = 100;
 const LOADING_MS = 20_000;
+const FIRST_FRAME_WAITS = 50;
 /** Steps by which the next frame is looked for while the distance of frames is not known. */
 const SMALLEST_FRAME_S = 1 / 120;
 const MOST_TRIES = 60;
@@ -44,6 +45,7 @@ export class Player {
     this.twinOffsetS = 0;
     this.opened = false;
     this.durationS = 0;
+    this.firstS = 0;
     /** When the frame that is shown begins. */
     this.shownS = 0;
     this.framesShown = 0;
@@ -109,15 +111,37 @@ export class Player {
       // Recordings of browsers do not say how long they are; at their end it is known.
       video.currentTime = 1e7;
       if (!(await this.happens("seeked"))) return false;
+      this.framesShown = 0;
       video.currentTime = 0;
+      if (!(await this.happens("seeked"))) return false;
     }
     if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA && !(await this.happens("loadeddata"))) return false;
-    this.durationS = Number.isFinite(video.duration) ? video.duration : 0;
+    for (let waits = 0; waits < FIRST_FRAME_WAITS && !this.framesShown; waits++) await pause(10);
+    this.firstS = this.shownS;
+    this.shownS = 0;
+    this.durationS = Number.isFinite(video.duration) ? Math.max(0, video.duration - this.firstS) : 0;
     this.scrub.max = String(this.durationS);
     this.opened = true;
-    this.framesShown = Math.max(1, this.framesShown);
     this.show();
     return true;
+  }
+
+  /**
+   * The size of a frame as it is stored. Where pixels are not square, a browser shows it wider or narrower.
+   * @returns {{width: number, height: number}}
+   */
+  get storedSize() {
+    const { videoWidth: width, videoHeight: height } = this.video;
+    if (!("VideoFrame" in window)) return { width, height };
+    try {
+      const frame = new VideoFrame(this.video);
+      const stored = frame.visibleRect;
+      frame.close();
+      const stretched = stored && (stored.width === width) !== (stored.height === height);
+      return stretched ? { width: stored.width, height: stored.height } : { width, height };
+    } catch {
+      return { width, height };
+    }
   }
 
   close() {
@@ -127,7 +151,7 @@ export class Player {
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load();
-    this.shownS = this.durationS = this.framesShown = 0;
+    this.firstS = this.shownS = this.durationS = this.framesShown = 0;
     this.frameS = this.wantedS = null;
     this.arrive();
   }
@@ -149,12 +173,14 @@ export class Player {
     });
   }
 
-  /** @param {number} timeS when the frame begins */
-  noteFrame(timeS) {
+  /** @param {number} mediaS when the frame begins, by the browser's time */
+  noteFrame(mediaS) {
+    const timeS = mediaS - this.firstS;
     const passedS = timeS - this.shownS;
     if (!this.video.paused && passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
     this.shownS = timeS;
     this.framesShown++;
+    if (!this.opened) return;
     this.keepStep(false);
     this.show();
     this.hooks.onFrame();
@@ -163,7 +189,7 @@ export class Player {
   show() {
     const { video, scrub } = this;
     const playing = !video.paused && !video.ended;
-    const moment = this.wantedS ?? (video.paused ? this.shownS : video.currentTime);
+    const moment = this.wantedS ?? (video.paused ? this.shownS : video.currentTime - this.firstS);
     if (document.activeElement !== scrub || playing || this.wantedS === null) scrub.value = String(moment);
     scrub.style.setProperty("--at", String(this.durationS ? Math.min(1, moment / this.durationS) : 0));
     const where = `${clock(moment)} of ${clock(this.durationS)}`;
@@ -202,7 +228,7 @@ export class Player {
   go() {
     this.framesBefore = this.framesShown;
     this.goingS = /** @type {number} */ (this.wantedS);
-    this.video.currentTime = this.goingS;
+    this.video.currentTime = this.goingS + this.firstS;
     if (this.twin && !this.twin.seeking) this.twin.currentTime = Math.max(0, this.goingS - this.twinOffsetS);
   }
 
@@ -284,7 +310,7 @@ export class Player {
   keepStep(exactly) {
     const { video, twin } = this;
     if (!twin || twin.readyState === HTMLMediaElement.HAVE_NOTHING) return;
-    const wantedS = video.currentTime - this.twinOffsetS;
+    const wantedS = video.currentTime - this.firstS - this.twinOffsetS;
     const inside = wantedS >= 0 && wantedS < (twin.duration || 0);
     const playing = !video.paused && !video.ended && inside;
     if (playing && twin.paused) twin.play().catch(() => {});
@@ -313,4 +339,9 @@ export class Player {
     else return;
     event.preventDefault();
   }
+}
+
+/** @param {number} ms */
+function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

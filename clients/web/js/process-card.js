@@ -158,6 +158,8 @@ export class ProcessCard {
    */
   say(words, details) {
     setText(part(this.host, "work-words"), words);
+    // The time that is left changes twice a second; nobody wants to hear that.
+    setText(part(this.host, "work-said"), words.split(",")[0]);
     setText(part(this.host, "work-details"), details);
   }
 

@@ -134,6 +134,7 @@ export class Processing {
       if (this.host.hidden) break;
       await this.player.seek(within(arrived.time_s));
       if (this.job !== job) break;
+      this.workspace.stage.drawPicture(this.player.video);
       this.workspace.objects.show(arrived);
       this.workspace.stage.element.dataset.index = String(arrived.index);
     }

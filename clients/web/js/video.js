@@ -82,7 +82,10 @@ export class VideoTab {
     const { card, player, workspace } = this;
     this.processing = new Processing(host, page, { workspace, player, card, compare: new Compare(host) }, {
       onBegin: () => this.preview.close(),
-      onEnd: () => this.showPreview(),
+      onEnd: () => {
+        this.frameShown();
+        this.showPreview();
+      },
       onChange: () => this.refresh(),
       onState: (state, why) => this.connectionChanged(state, why),
     });
@@ -197,7 +200,7 @@ export class VideoTab {
     }
     this.foreign.hide();
     const { videoWidth: width, videoHeight: height } = player.video;
-    this.size = size ?? { width, height };
+    this.size = size ?? player.storedSize;
     const shown = fitted(width, height, SHOWN_SIDE);
     workspace.stage.setSize(shown.width, shown.height);
     workspace.root.style.setProperty("--ratio", String(width / height));
@@ -340,9 +343,10 @@ export class VideoTab {
 
   frameShown() {
     const { workspace, player } = this;
+    // Frames that come back from the server are drawn together with their masks.
+    if (this.processing.job) return;
     workspace.stage.drawPicture(player.video);
     workspace.stage.element.dataset.time = player.shownS.toFixed(4);
-    if (this.processing.job) return;
     const known = this.previews.get(player.shownS) ?? null;
     if (known || this.shownPreview) this.showPreview();
     else if (player.video.paused) workspace.refresh();
