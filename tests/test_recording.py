@@ -14,6 +14,8 @@ from PIL import Image
 
 from streamseg.engine import Engine
 from streamseg.errors import BadPromptError
+from streamseg.export.recording import RecordingSink
+from streamseg.media.frame import Frame
 from streamseg.media.sampling import Sampling
 from streamseg.models.build import LoadedModel
 from streamseg.pipeline import Pipeline
@@ -106,6 +108,18 @@ def test_cancelling_leaves_valid_partial_results(clip: Path, tmp_path: Path, pip
     assert len(lines(tmp_path)) == summary.frames
     with av.open(str(tmp_path / "overlay.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == summary.frames
+
+
+def test_a_disk_that_is_full_leaves_no_writer_behind(tmp_path: Path) -> None:
+    (tmp_path / "masks.jsonl").symlink_to("/dev/full")
+    sink = RecordingSink(tmp_path, frozenset({"overlay", "rle"}), width=WIDTH, height=HEIGHT)
+    frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), 0, 0.0)
+    with pytest.raises(ValueError, match="the first error"), sink:
+        sink.write(frame, FrameResult(0, 0.0, WIDTH, HEIGHT))
+        raise ValueError("the first error")
+    assert not [thread for thread in threading.enumerate() if thread.name == "video-writer"]
+    with av.open(str(tmp_path / "overlay.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 1
 
 
 def test_a_prompted_frame_is_segmented_whatever_the_sampling(clip: Path, tmp_path: Path, pipeline: Pipeline) -> None:

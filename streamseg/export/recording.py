@@ -81,12 +81,14 @@ class RecordingSink:
 
     def close(self) -> list[Path]:
         """Finish all files; which ones there are."""
-        for lines in self._lines.values():
-            lines.close()
-        self._lines.clear()
-        video, self._video = self._video, None
-        if video is not None and video.close():
-            self._files.insert(0, self._overlay_path)
+        with contextlib.ExitStack() as ending:
+            # Each of them, whatever becomes of the others: a video that nobody closes keeps its thread.
+            for lines in self._lines.values():
+                ending.callback(lines.close)
+            self._lines.clear()
+            video, self._video = self._video, None
+            if video is not None and video.close():
+                self._files.insert(0, self._overlay_path)
         return self._files
 
     def __enter__(self) -> RecordingSink:

@@ -10,8 +10,9 @@ import pytest
 from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
 from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
+from streamseg.segmentation.decode import Answer
 from streamseg.segmentation.embedding import ImageEmbedding, embed
-from streamseg.segmentation.image import ImageSegmenter
+from streamseg.segmentation.image import ImageSegmenter, _Object, _remember, _Said
 from streamseg.segmentation.prompts import Prompt, PromptLimits
 
 # Rows and columns of nano's coarse masks.
@@ -155,14 +156,46 @@ def test_a_mask_of_another_size_is_refused(model: LoadedModel) -> None:
     assert "must be (160, 240)" in segmenter.take_rejected()[0].error.message
 
 
-def test_a_covered_object_is_lost_and_found_again_where_it_was(model: LoadedModel) -> None:
-    segmenter = ImageSegmenter(SIZE)
-    segmenter.add_prompt(Prompt(1, box_xyxy_px=(40, 50, 100, 110)))
-    nothing = np.random.default_rng(0).integers(80, 100, (160, 240, 3)).astype(np.uint8)
-    frames = [scene(40, 0), scene(40, 1), Frame(nothing, 2), Frame(nothing, 3), scene(40, 4)]
-    with model.inference():
-        lost = [segmenter.step(model, frame)[0].lost for frame in frames]
-    assert lost == [False, False, True, True, False]
+def answer(area_cells: int, score: float) -> Answer:
+    logits = np.full((1, 96, 96), -5.0, dtype=np.float32)
+    logits.reshape(-1)[:area_cells] = 5.0
+    return Answer(1, logits, np.array([score], dtype=np.float32), 0)
+
+
+@pytest.mark.parametrize(
+    ("area_cells", "score", "lost"),
+    [
+        (110, 0.8, False),
+        (290, 0.8, False),
+        (310, 0.8, True),
+        (30, 0.8, False),
+        (20, 0.8, True),
+        (0, 0.8, True),
+        (100, 0.39, True),
+        (100, 0.41, False),
+    ],
+)
+def test_a_carried_mask_that_jumps_or_loses_its_score_is_lost_and_the_former_one_kept(
+    area_cells: int, score: float, lost: bool
+) -> None:
+    """The object was prompted with 100 cells and a score of 0.8; what the model says of the next frame is given."""
+    known, frame, later = _Object(1), scene(40, 0), scene(40, 1)
+    _remember(known, [_Said((), (), (0, 0, 9, 9), None, None, None)], answer(100, 0.8), frame)
+    _remember(known, [], answer(area_cells, score), later)
+    assert known.answer is not None
+    assert known.answer.lost == lost
+    assert known.prior_frame is (frame if lost else later)
+
+
+def test_a_lost_object_is_picked_up_when_it_is_as_it_was() -> None:
+    known = _Object(1)
+    _remember(known, [_Said((), (), (0, 0, 9, 9), None, None, None)], answer(100, 0.8), scene(40, 0))
+    states = []
+    for index, area_cells in enumerate((100, 4, 2000, 110), start=1):
+        _remember(known, [], answer(area_cells, 0.8), scene(40, index))
+        assert known.answer is not None
+        states.append(known.answer.lost)
+    assert states == [False, True, True, False]
 
 
 def test_a_box_that_comes_during_the_work_counts_on_the_next_step(

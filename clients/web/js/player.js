@@ -265,8 +265,8 @@ export class Player {
     this.stepping = true;
     while (this.stepsLeft && this.opened) {
       const one = Math.sign(this.stepsLeft);
+      this.stepsLeft -= one;
       await this.stepOnce(one);
-      this.stepsLeft -= Math.sign(this.stepsLeft) === one ? one : 0;
     }
     this.stepsLeft = 0;
     this.stepping = false;
