@@ -95,14 +95,14 @@ class RecordingJob:
         """
         began_s = time.perf_counter()
         stop = cancelled or Event()
-        with _open(self) as reader:
+        with _open(self, stop) as reader:
             for prompt in self.prompts:
                 prompt.check(reader.info.width, reader.info.height)
             if on_info is not None:
                 on_info(reader.info)
             if on_reader is not None:
                 on_reader(reader)
-            with self._sound(reader) as audio:
+            with self._sound(reader, stop) as audio:
                 return self._run(pipeline, reader, audio, began_s, stop, on_progress, on_result)
 
     def _run(
@@ -172,19 +172,23 @@ class RecordingJob:
                 raise
 
     @contextmanager
-    def _sound(self, reader: VideoReader | UntrustedVideo) -> Iterator[Path | None]:
+    def _sound(self, reader: VideoReader | UntrustedVideo, stop: Event) -> Iterator[Path | None]:
         """A temporary file with the sound for the overlay, if there is any."""
         if "overlay" not in self.formats or not reader.info.has_audio:
             yield None
             return
         path = self.folder / ".sound"
-        extract = partial(extract_audio_untrusted, limits=self.limits) if self.untrusted else extract_audio
-        sampling = self.sampling
+        guarded = partial(extract_audio_untrusted, limits=self.limits, cancelled=stop)
+        extract = guarded if self.untrusted else extract_audio
+        start_s, end_s = self.sampling.start_s, self.sampling.end_s
+        if end_s is None and reader.info.duration_s is not None:
+            # Hours of sound behind a few pictures are none of ours.
+            end_s = max(reader.info.duration_s, start_s or 0.0) + 1.0
         try:
             try:
-                found = extract(
-                    self.source, path, container=self.video.container, start_s=sampling.start_s, end_s=sampling.end_s
-                )
+                found = extract(self.source, path, container=self.video.container, start_s=start_s, end_s=end_s)
+            except CancelledWorkError:
+                raise
             except StreamsegError as error:
                 # A picture without sound is worth more than neither.
                 reader.problems.append(f"the sound is left out: {error.message}")
@@ -203,7 +207,7 @@ class RecordingJob:
         return Progress(frames, total, last_s, fps, took_s * (total - frames) / frames)
 
 
-def _open(job: RecordingJob) -> VideoReader | UntrustedVideo:
+def _open(job: RecordingJob, stop: Event) -> VideoReader | UntrustedVideo:
     if job.untrusted:
-        return UntrustedVideo(job.source, limits=job.limits)
+        return UntrustedVideo(job.source, limits=job.limits, cancelled=stop)
     return VideoReader(job.source, limits=job.limits)

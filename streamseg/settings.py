@@ -71,6 +71,9 @@ class Limits(BaseModel):
         2 * GIBIBYTE, ge=1, description="Larger video files are `too_large`, before they are uploaded."
     )
     max_video_seconds: float = Field(3600.0, gt=0, description="Longer videos are `too_large`.")
+    max_video_decode_s: float = Field(
+        3600.0, gt=0, description="A video whose decoding takes more seconds than this is `too_large`."
+    )
     max_video_frames: int = Field(200_000, ge=1, description="Videos of more frames are `too_large`.")
     files_quota_bytes: int = Field(
         8 * GIBIBYTE,
@@ -90,6 +93,7 @@ class Limits(BaseModel):
             max_pixels=self.max_image_pixels,
             max_frames=self.max_video_frames,
             max_seconds=self.max_video_seconds,
+            max_wall_s=self.max_video_decode_s,
             max_bytes=self.max_video_bytes,
         )
 

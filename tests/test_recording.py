@@ -114,8 +114,8 @@ def test_a_disk_that_is_full_leaves_no_writer_behind(tmp_path: Path) -> None:
     (tmp_path / "masks.jsonl").symlink_to("/dev/full")
     sink = RecordingSink(tmp_path, frozenset({"overlay", "rle"}), width=WIDTH, height=HEIGHT)
     frame = Frame(np.zeros((HEIGHT, WIDTH, 3), np.uint8), 0, 0.0)
+    sink.write(frame, FrameResult(0, 0.0, WIDTH, HEIGHT))
     with pytest.raises(ValueError, match="the first error"), sink:
-        sink.write(frame, FrameResult(0, 0.0, WIDTH, HEIGHT))
         raise ValueError("the first error")
     assert not [thread for thread in threading.enumerate() if thread.name == "video-writer"]
     with av.open(str(tmp_path / "overlay.mp4")) as container:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from streamseg.errors import (
     BadSettingError,
+    CancelledWorkError,
     InternalError,
     NotFoundError,
     StreamsegError,
@@ -46,6 +47,8 @@ _ENVIRONMENT = {
 _OPEN_FILES = 64
 _START_S = 60.0
 _GRACE_S = 1.0
+# How soon ``cancelled`` is noticed while the child has nothing to say.
+_LOOK_EVERY_S = 0.1
 _MAX_TEXT_CHARS = 1000
 _MAX_LOG_BYTES = 4096
 _ERRORS: dict[str, type[StreamsegError]] = {
@@ -89,13 +92,15 @@ class DecoderProcess:
         *,
         writable: str | None = None,
         max_wall_s: float | None = None,
+        cancelled: threading.Event | None = None,
     ) -> None:
         """``entry``: "module:function" that the child calls with its Task. ``writable``: a folder that it may write to.
 
         ``max_wall_s``: how long this process waits for the child in all; time in which it does not wait for it (the
-        consumer is slower) does not count.
+        consumer is slower) does not count. ``cancelled``: once it is set, whoever waits gets CancelledWorkError.
         """
         self.limits = limits
+        self._cancelled = cancelled
         # The child keeps to this limit by itself, counting only what it decodes; it is given a moment to say so.
         self._left_s = None if max_wall_s is None else max_wall_s + _GRACE_S
         self._max_wall_s = max_wall_s
@@ -166,6 +171,9 @@ class DecoderProcess:
         waiting_since = progress_at = time.monotonic()
         try:
             while True:
+                if self._cancelled is not None and self._cancelled.is_set():
+                    self.close()
+                    raise CancelledWorkError("the file was given up while it was being read")
                 now = time.monotonic()
                 wait_s = progress_at + self.limits.stall_s - now
                 if wait_s <= 0:
@@ -176,6 +184,8 @@ class DecoderProcess:
                         self.close()
                         allowed = f"the {self._max_wall_s:g} s that are allowed"
                         raise TooLargeError(f"decoding the video takes longer than {allowed}")
+                if self._cancelled is not None:
+                    wait_s = min(wait_s, _LOOK_EVERY_S)
                 received = self._channel.receive(wait_s)
                 if received is None:
                     continue

@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +38,8 @@ class UntrustedVideo:
     memory or processor time than ``process`` allows raises UnsupportedMediaError that says which; this process and
     other videos are not touched. ``max_wall_s`` of ``limits`` counts the time in which frames are waited for.
 
+    Once ``cancelled`` is set, whoever waits for the child, from its start on, gets CancelledWorkError.
+
     The pixels of a frame lie in memory that is shared with the child, and are not copied. Frames may be kept as long
     as one likes, also after ``close``: when many are kept, further ones are copies.
     """
@@ -45,9 +48,15 @@ class UntrustedVideo:
     """What the child process runs: "module:function"."""
 
     def __init__(
-        self, source: VideoSource, *, limits: VideoLimits | None = None, process: ProcessLimits | None = None
+        self,
+        source: VideoSource,
+        *,
+        limits: VideoLimits | None = None,
+        process: ProcessLimits | None = None,
+        cancelled: threading.Event | None = None,
     ) -> None:
         self.limits = limits or VideoLimits()
+        self._cancelled = cancelled
         self.problems: list[str] = []
         self._process_limits = process or ProcessLimits()
         self._begun = False
@@ -104,7 +113,12 @@ class UntrustedVideo:
     def _start(self) -> tuple[DecoderProcess, VideoInfo]:
         task = {"limits": asdict(self.limits)}
         decoder = DecoderProcess(
-            self.entry, self._file.fileno(), task, self._process_limits, max_wall_s=self.limits.max_wall_s
+            self.entry,
+            self._file.fileno(),
+            task,
+            self._process_limits,
+            max_wall_s=self.limits.max_wall_s,
+            cancelled=self._cancelled,
         )
         try:
             message = decoder.receive()
@@ -156,12 +170,14 @@ def extract_audio_untrusted(
     end_s: float | None = None,
     limits: VideoLimits | None = None,
     process: ProcessLimits | None = None,
+    cancelled: threading.Event | None = None,
 ) -> bool:
     """``extract_audio`` for a file that nobody vouches for: the same arguments and result, run in a child process.
 
     The child can write nothing but one new file, of at most ``process.written_bytes``, in a folder of its own beside
     ``out``. Raises UnsupportedMediaError when it crashes, hangs or goes over ``process``, TooLargeError for more than
-    ``limits.max_bytes`` or ``limits.max_wall_s``, NotFoundError, and OSError where ``out`` cannot be written.
+    ``limits.max_bytes`` or ``limits.max_wall_s``, CancelledWorkError once ``cancelled`` is set, NotFoundError, and
+    OSError where ``out`` cannot be written.
     """
     limits = limits or VideoLimits()
     with _open_to_read(source, limits.max_bytes) as file:
@@ -170,7 +186,8 @@ def extract_audio_untrusted(
         try:
             written = folder / "sound"
             task = {"out": str(written.resolve()), "container": container, "start_s": start_s, "end_s": end_s}
-            has_sound = _run_to_end(file.fileno(), task, str(folder.resolve()), limits, process or ProcessLimits())
+            inside = str(folder.resolve())
+            has_sound = _run_to_end(file.fileno(), task, inside, limits, process or ProcessLimits(), cancelled)
             if has_sound:
                 if not stat.S_ISREG(written.lstat().st_mode):
                     raise UnsupportedMediaError("the decoder crashed on this file")
@@ -180,9 +197,18 @@ def extract_audio_untrusted(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_to_end(fd: int, task: dict[str, Any], folder: str, limits: VideoLimits, process: ProcessLimits) -> bool:
+def _run_to_end(
+    fd: int,
+    task: dict[str, Any],
+    folder: str,
+    limits: VideoLimits,
+    process: ProcessLimits,
+    cancelled: threading.Event | None,
+) -> bool:
     entry = "streamseg.media.untrusted_child:copy_sound"
-    decoder = DecoderProcess(entry, fd, task, process, writable=folder, max_wall_s=limits.max_wall_s)
+    decoder = DecoderProcess(
+        entry, fd, task, process, writable=folder, max_wall_s=limits.max_wall_s, cancelled=cancelled
+    )
     try:
         message = decoder.receive()
         has_sound = message.get("has_sound")

@@ -185,7 +185,7 @@ async def _download(request: Request) -> Response:
         path,
         media_type=file.media_type,
         stat_result=found,
-        filename=file.name,
+        filename=file.name if saved else None,
         content_disposition_type="attachment" if saved else "inline",
         headers={"Cache-Control": "private, no-cache"},
     )

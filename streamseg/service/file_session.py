@@ -325,7 +325,7 @@ class FileSession:
         assert self._job is not None
         shown_s: list[float] = []
         indices: list[int] = []
-        with UntrustedVideo(self._job.upload, limits=self._limits.video()) as reader:
+        with UntrustedVideo(self._job.upload, limits=self._limits.video(), cancelled=self._halted) as reader:
             self._read_with(reader)
             for frame, _ in reader.frames(sampling):
                 if self._halted.is_set():

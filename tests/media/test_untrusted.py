@@ -537,3 +537,18 @@ def test_sound_obeys_the_limits_of_its_process(clip: bytes, tmp_path: Path) -> N
     small = ProcessLimits(written_bytes=1000)
     assert not extract_audio_untrusted(io.BytesIO(clip), tmp_path / "out.mka", container="mp4", process=small)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sound_that_is_given_up_leaves_nothing_behind(clip: bytes, tmp_path: Path) -> None:
+    given_up = threading.Event()
+    given_up.set()
+    with pytest.raises(CancelledWorkError, match="given up"):
+        extract_audio_untrusted(io.BytesIO(clip), tmp_path / "out.mka", container="mp4", cancelled=given_up)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_video_can_be_given_up_before_it_is_described() -> None:
+    given_up = threading.Event()
+    threading.Timer(0.5, given_up.set).start()
+    with pytest.raises(CancelledWorkError, match="given up"):
+        with_decoder(bad_decoders.look_alive_for_ever)(NO_DECODER, cancelled=given_up)

@@ -435,6 +435,30 @@ def test_a_decoder_that_hangs_does_not_hold_up_the_end(
     assert frees_everything(server)
 
 
+@pytest.mark.parametrize("leave", [False, True], ids=["stop", "leave"])
+def test_a_file_that_is_looked_at_for_ever_does_not_hold_up_the_end(
+    files: Callable[..., tuple[Server, Path]], short: bytes, monkeypatch: pytest.MonkeyPatch, leave: bool
+) -> None:
+    server, folder = files()
+    monkeypatch.setattr(UntrustedVideo, "entry", f"{bad_decoders.__name__}:look_alive_for_ever")
+
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            await wire.file(short)
+            assert await asyncio.to_thread(eventually, lambda: bool(children()))
+            await asyncio.sleep(1.0)
+            if leave:
+                wire.socket.transport.abort()
+                return
+            await wire.text(type="stop")
+            assert (await wire.until("done"))[-1]["files"] == []
+
+    asyncio.run(go())
+    assert eventually(lambda: not children() and not jobs_in(folder), within_s=5)
+    assert frees_everything(server)
+    assert metric(server, "file_jobs") == 0
+
+
 def test_a_file_of_many_pieces_is_sent_within_the_window(server: Server, short: bytes) -> None:
     """The index of an MP4 may be followed by anything; here by more than the window."""
 
@@ -645,7 +669,8 @@ def test_a_part_of_a_result_can_be_fetched(server: Server, done: dict[str, Any])
 
 def test_a_result_is_shown_or_saved_as_asked(server: Server, done: dict[str, Any]) -> None:
     url = urls(done)["overlay.mp4"]
-    assert get(server, url)[1]["Content-Disposition"] == 'inline; filename="overlay.mp4"'
+    # Where it is shown, the page names it when it is saved.
+    assert get(server, url)[1].get("Content-Disposition") is None
     assert get(server, url + "?download=1")[1]["Content-Disposition"] == 'attachment; filename="overlay.mp4"'
 
 
