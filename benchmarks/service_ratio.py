@@ -37,7 +37,7 @@ def read(path: Path, sampling: Sampling) -> list[np.ndarray]:
 
 
 def bare(model: LoadedModel, frames: list[np.ndarray], box: tuple[float, ...]) -> float:
-    """Seconds: each frame from the previous mask, as the per-frame mode carries it."""
+    """Seconds: each frame from the box of the previous mask, as the per-frame mode carries it."""
     predictor = model.image_predictor()
     low: np.ndarray | None = None
     began = time.perf_counter()
@@ -53,7 +53,7 @@ def bare(model: LoadedModel, frames: list[np.ndarray], box: tuple[float, ...]) -
                     (columns.max() + 1) * per_x,
                     (rows.max() + 1) * per_y,
                 )
-                _, _, low = predictor.predict(box=np.array(around), mask_input=low, multimask_output=False)
+                _, _, low = predictor.predict(box=np.array(around), multimask_output=False)
             else:
                 _, _, low = predictor.predict(box=np.array(box), multimask_output=False)
     return time.perf_counter() - began

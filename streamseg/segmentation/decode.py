@@ -112,7 +112,7 @@ def _tokens(ask: Ask, frame_size: tuple[int, int], image_size: int) -> tuple[lis
     points, labels = list(ask.points), list(ask.labels)
     box = ask.box
     if not points and box is None and ask.prior is not None:
-        box = _box_of(ask.prior, frame_size)
+        box = box_of(ask.prior, frame_size)
     if box is not None:
         points = [(box[0], box[1]), (box[2], box[3]), *points]
         labels = [*BOX_LABELS, *labels]
@@ -120,8 +120,8 @@ def _tokens(ask: Ask, frame_size: tuple[int, int], image_size: int) -> tuple[lis
     return [(x / width * image_size, y / height * image_size) for x, y in points], labels
 
 
-def _box_of(prior: Logits, frame_size: tuple[int, int]) -> Box:
-    """The box that a person would draw around the former mask. (A click inside it as well made following worse.)"""
+def box_of(prior: Logits, frame_size: tuple[int, int]) -> Box:
+    """The box that a person would draw around the former mask, in pixels of the frame (width, height)."""
     x, y, w, h = cv2.boundingRect((prior > 0).astype(np.uint8))
     rows, columns = prior.shape
     per_x, per_y = frame_size[0] / columns, frame_size[1] / rows

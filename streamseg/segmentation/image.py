@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
-from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, decode, mask_as_prior
+from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, box_of, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
 from streamseg.segmentation.prompts import (
     Box,
@@ -32,7 +32,7 @@ MAX_REJECTED = 100
 MAX_GROWTH = 3.0
 MAX_SHRINKAGE = 0.25
 # ... and so has one whose predicted IoU falls below this part of what it was when the object was prompted.
-MIN_SCORE_RATIO = 0.5
+MIN_SCORE_RATIO = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +196,7 @@ class ImageSegmenter:
             applied = [self._apply(one, frame) for one in open_objects]
             # Read at once: a box or a mask that comes during the work takes the former one out of what was said.
             asks = tuple(
-                _ask(one, said, with_prior=self._carry or one.prior_frame is frame)
-                for one, said in zip(open_objects, applied, strict=True)
+                _ask(one, said, frame, carry=self._carry) for one, said in zip(open_objects, applied, strict=True)
             )
         if embedding is None:
             embedding = embed(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
@@ -247,12 +246,15 @@ class ImageSegmenter:
         return list(one.said)
 
 
-def _ask(one: _Object, applied: list[_Said], *, with_prior: bool) -> Ask:
+def _ask(one: _Object, applied: list[_Said], frame: Frame, *, carry: bool) -> Ask:
+    if not applied and carry and one.prior is not None and one.prior_frame is not frame:
+        # The box alone: feeding the former mask back, or a click inside it, made objects stick to where they were.
+        return Ask(one.object_id, box=box_of(one.prior, (frame.width, frame.height)))
     points = tuple(point for said in applied for point in said.points)
     labels = tuple(label for said in applied for label in said.labels)
     box = next((said.box for said in applied if said.box is not None), None)
     # A mask is where the object starts; what was segmented since then knows more.
-    prior = one.prior if with_prior else None
+    prior = one.prior if carry or one.prior_frame is frame else None
     if prior is None:
         prior = next((said.mask for said in applied if said.mask is not None), None)
     return Ask(one.object_id, points, labels, box, prior)

@@ -171,8 +171,8 @@ def answer(area_cells: int, score: float) -> Answer:
         (30, 0.8, False),
         (20, 0.8, True),
         (0, 0.8, True),
-        (100, 0.39, True),
-        (100, 0.41, False),
+        (100, 0.59, True),
+        (100, 0.61, False),
     ],
 )
 def test_a_carried_mask_that_jumps_or_loses_its_score_is_lost_and_the_former_one_kept(
