@@ -83,14 +83,11 @@ class RecordingJob:
         on_progress: Callable[[Progress], None] | None = None,
         on_result: Callable[[Frame, FrameResult], None] | None = None,
         on_info: Callable[[VideoInfo], None] | None = None,
-        on_reader: Callable[[VideoReader | UntrustedVideo], None] | None = None,
         cancelled: Event | None = None,
     ) -> Summary:
         """Do it, blocking. ``cancelled`` ends it early; what was done so far is kept, whole and valid.
 
         ``on_result`` is called with every frame in order and may block, which slows the job down to its pace.
-        ``on_reader`` gets what reads the file: to close an ``UntrustedVideo``, in any thread after ``cancelled`` was
-        set, also ends a job that passes over frames for long.
         Raises StreamsegError; results written before a failure stay.
         """
         began_s = time.perf_counter()
@@ -100,8 +97,6 @@ class RecordingJob:
                 prompt.check(reader.info.width, reader.info.height)
             if on_info is not None:
                 on_info(reader.info)
-            if on_reader is not None:
-                on_reader(reader)
             with self._sound(reader, stop) as audio:
                 return self._run(pipeline, reader, audio, began_s, stop, on_progress, on_result)
 
@@ -167,7 +162,7 @@ class RecordingJob:
                     return
                 yield chosen
         except CancelledWorkError:
-            # The reader was closed, because this is to end.
+            # The reader gave up, because this is to end.
             if not stop.is_set():
                 raise
 

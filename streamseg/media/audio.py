@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, NoReturn, Self, TypeAlias, cast
+from typing import Any, BinaryIO, Final, Literal, Self, TypeAlias, cast
 
 import av
 from av.audio.resampler import AudioResampler
@@ -17,6 +17,7 @@ from av.stream import Discard, Disposition
 from streamseg.errors import NotFoundError, StreamsegError
 from streamseg.media.clock import Clock
 from streamseg.media.containers import HEAD_BYTES, sniff_container
+from streamseg.media.libav import NamelessFile, refuse_other_files
 from streamseg.media.video import VideoLimits, VideoReader
 
 log = logging.getLogger(__name__)
@@ -137,12 +138,12 @@ class _Recording:
         self._zero_s = zero_s
         self._joins = kind in ("mpegts", "mpeg")
         self._container: InputContainer = av.open(
-            _Input(file),
+            NamelessFile(file),
             "r",
             format=kind,
             container_options={"protocol_whitelist": "none", "codec_whitelist": _DECODERS},
             metadata_errors="replace",
-            io_open=_refuse,
+            io_open=refuse_other_files,
         )
         self.stream: Any = _audio_stream(self._container)
         for stream in self._container.streams:
@@ -210,20 +211,6 @@ def _audio_stream(container: InputContainer) -> Any:
 def _is_known(stream: Any) -> bool:
     name = stream.codec_context.codec.canonical_name
     return name in _AUDIO_CODECS or name.startswith(_PCM)
-
-
-class _Input:
-    """A file without its name: demuxers that look for files beside it have no place to look."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        file.seek(0)
-        self.read = file.read
-        self.seek = file.seek
-        self.tell = file.tell
-
-
-def _refuse(*_: object) -> NoReturn:
-    raise ValueError("the recording refers to other files; these are not opened")
 
 
 def _copy(recording: _Recording, target: OutputContainer, first_s: float, last_s: float) -> bool:

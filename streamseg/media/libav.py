@@ -262,14 +262,14 @@ def degrees(orientation: Orientation) -> int:
 def _open(file: BinaryIO, container: str, max_pixels: int) -> InputContainer:
     try:
         return av.open(
-            _Input(file),
+            NamelessFile(file),
             "r",
             format=container,
             options={"max_pixels": str(_coded_pixels(max_pixels))},
             container_options={"protocol_whitelist": "none", "codec_whitelist": _DECODERS},
             metadata_errors="replace",
             buffer_size=_READ_BYTES,
-            io_open=_refuse,
+            io_open=refuse_other_files,
         )
     except av.FFmpegError as error:
         _raise_if_out_of_memory(error)
@@ -281,11 +281,12 @@ def _open(file: BinaryIO, container: str, max_pixels: int) -> InputContainer:
         raise UnsupportedMediaError("the video file is damaged: its header cannot be read") from error
 
 
-def _refuse(*_: object) -> NoReturn:
+def refuse_other_files(*_: object) -> NoReturn:
+    """PyAV's ``io_open``: a recording opens nothing but itself."""
     raise UnsupportedMediaError("the video file refers to other files; these are not opened: give one whole file")
 
 
-class _Input:
+class NamelessFile:
     """A file without its name: demuxers that look for files beside it have no place to look."""
 
     def __init__(self, file: BinaryIO) -> None:

@@ -28,7 +28,6 @@ from streamseg.service.protocol import Progress, PromptFields, PromptRequest, Re
 if TYPE_CHECKING:
     from streamseg.engine import Engine
     from streamseg.media.frame import Frame
-    from streamseg.media.video import VideoReader
     from streamseg.segmentation.masks import FrameResult
     from streamseg.segmentation.prompts import Prompt
     from streamseg.service.metrics import Metrics
@@ -124,7 +123,6 @@ class FileSession:
         self._running: Future[Summary] | None = None
         self._ended = asyncio.Event()
         self._pipeline: Pipeline | None = None
-        self._reader: UntrustedVideo | None = None
         self._reported_s = 0.0
         self._told_s = time.monotonic()
         self._progress = NOTHING_YET
@@ -245,9 +243,6 @@ class FileSession:
         """End the processing early; what there is so far is kept."""
         self._halted.set()
         self._told.set()
-        reader = self._reader
-        if reader is not None:
-            reader.close()
 
     async def close(self) -> None:
         """End what is under way; everything that was not published is gone when this returns."""
@@ -295,7 +290,6 @@ class FileSession:
                     pipeline,
                     on_progress=self._report,
                     on_result=self._deliver,
-                    on_reader=self._read_with,
                     cancelled=self._halted,
                 )
         finally:
@@ -326,21 +320,12 @@ class FileSession:
         shown_s: list[float] = []
         indices: list[int] = []
         with UntrustedVideo(self._job.upload, limits=self._limits.video(), cancelled=self._halted) as reader:
-            self._read_with(reader)
             for frame, _ in reader.frames(sampling):
                 if self._halted.is_set():
                     raise CancelledWorkError("the client ended this")
                 shown_s.append(frame.time_s)
                 indices.append(frame.index)
-        self._reader = None
         return shown_s, indices
-
-    def _read_with(self, reader: VideoReader | UntrustedVideo) -> None:
-        assert isinstance(reader, UntrustedVideo)
-        self._reader = reader
-        # ``halt`` either finds the reader or is found here.
-        if self._halted.is_set():
-            raise CancelledWorkError("the client ended this")
 
     def _deliver(self, frame: Frame, result: FrameResult) -> None:
         if result.held:
