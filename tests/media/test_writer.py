@@ -401,6 +401,8 @@ PLAY = """async (source) => {
     const seeked = heard("seeked");
     video.currentTime = at;
     await seeked;
+    // The picture may reach the page a moment after the event.
+    await new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)));
     const context = canvas.getContext("2d");
     context.drawImage(video, video.videoWidth / 2, video.videoHeight / 2, 1, 1, 0, 0, 1, 1);
     return context.getImageData(0, 0, 1, 1).data[0];
@@ -408,8 +410,10 @@ PLAY = """async (source) => {
   const dark = await brightness(0.5);
   const lit = await brightness(1.1);
   await brightness(0);
+  // Asked for before playing: on a slow machine the end may come before play() has answered.
+  const ended = heard("ended");
   await video.play();
-  await heard("ended");
+  await ended;
   return {
     duration: video.duration, width: video.videoWidth, height: video.videoHeight, ended: video.currentTime,
     dark, lit, soundBytes: video.webkitAudioDecodedByteCount,
