@@ -71,6 +71,13 @@ class TooLargeError(StreamsegError):
     http_status = 413
 
 
+class FrameSizeError(StreamsegError):
+    """A frame of another shape than the ones on which the objects are followed."""
+
+    code = "frame_size"
+    http_status = 422
+
+
 class NotFoundError(StreamsegError):
     """A file, object or job that does not exist."""
 

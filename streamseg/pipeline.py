@@ -11,15 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 from streamseg.engine import Done, Engine
-from streamseg.errors import BadStateError, CancelledWorkError
-from streamseg.segmentation.image import ImageSegmenter, Rejected
+from streamseg.errors import BadSettingError, BadStateError, CancelledWorkError
+from streamseg.segmentation.image import ImageSegmenter
 from streamseg.segmentation.lift import lift
 from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult, State
 from streamseg.segmentation.prompts import Prompt, PromptLimits
 from streamseg.segmentation.refine import RefineOptions, refine_mask
+from streamseg.segmentation.segmenter import Rejected, Segmenter
+from streamseg.segmentation.tracking import Tracker, TrackOptions
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
@@ -27,16 +29,17 @@ if TYPE_CHECKING:
     from streamseg.segmentation.decode import Answer
 
 T = TypeVar("T")
-Mode: TypeAlias = Literal["image"]
+Mode: TypeAlias = Literal["image", "track"]
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
     """How one stream is segmented.
 
-    ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
-    applied again to every frame. ``multimask``: also give the other readings of each prompt. ``score_threshold``:
-    masks with a lower predicted IoU become ``low_score``.
+    ``mode``: ``image``, each frame by itself, or ``track``, the video model; ``track`` says how objects are tracked.
+    ``carry``: in the mode ``image``, on the frames after its prompt an object goes on from its previous mask; otherwise
+    its prompts are applied again to every frame. ``multimask``: also give the other readings of each prompt (``image`` only).
+    ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises BadSettingError.
     """
 
     mode: Mode = "image"
@@ -44,13 +47,20 @@ class StreamOptions:
     multimask: bool = False
     score_threshold: float | None = None
     refine: RefineOptions = field(default_factory=RefineOptions)
+    track: TrackOptions = field(default_factory=TrackOptions)
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise BadSettingError(f"mode must be one of {', '.join(get_args(Mode))}, not {self.mode!r}")
+        if self.multimask and self.mode != "image":
+            raise BadSettingError('multimask is for the mode "image": a tracked object has one mask')
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
     """One frame's turn at the model. Prompts are read when it comes, so that a late click still counts."""
 
-    segmenter: ImageSegmenter
+    segmenter: Segmenter
     frame: Frame
     prompts: Sequence[Prompt] = ()
 
@@ -66,21 +76,20 @@ class Pipeline:
     ) -> None:
         self._engine = engine
         self._options = options or StreamOptions()
-        self._segmenter = ImageSegmenter(
-            engine.model.mask_input_size,
-            carry=self._options.carry,
-            multimask=self._options.multimask,
-            limits=limits,
-        )
+        self._segmenter = _segmenter(engine.model, self._options, limits)
         self._closed = False
 
     @property
     def object_ids(self) -> tuple[int, ...]:
         return self._segmenter.object_ids
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None) -> None:
-        """See ``ImageSegmenter.add_prompt``."""
-        self._segmenter.add_prompt(prompt, replace, tag)
+    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None, on_next: bool = False) -> None:
+        """See ``Segmenter.add_prompt``."""
+        self._segmenter.add_prompt(prompt, replace, tag, on_next)
+
+    def undo(self) -> int:
+        """See ``Segmenter.undo``."""
+        return self._segmenter.undo()
 
     def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""
@@ -91,7 +100,7 @@ class Pipeline:
         self._segmenter.reset()
 
     def take_rejected(self) -> list[Rejected]:
-        """See ``ImageSegmenter.take_rejected``."""
+        """See ``Segmenter.take_rejected``."""
         return self._segmenter.take_rejected()
 
     def process(self, frame: Frame) -> FrameResult:
@@ -161,6 +170,12 @@ class Pipeline:
         if state != "tracked":
             region = MaskRegion.empty(frame.width, frame.height)
         return ObjectResult(answer.object_id, region, best.score, state, tuple(readings))
+
+
+def _segmenter(model: LoadedModel, options: StreamOptions, limits: PromptLimits | None) -> Segmenter:
+    if options.mode == "track":
+        return Tracker(model.image_size, options.track, limits)
+    return ImageSegmenter(model.mask_input_size, carry=options.carry, multimask=options.multimask, limits=limits)
 
 
 def _state(reading: Candidate, lost: bool, score_threshold: float | None) -> State:

@@ -46,11 +46,35 @@ def to_model_input(rgb: RgbImage, image_size: int, device: torch.device) -> torc
     return (pixels.float() - mean) / std
 
 
-def embed(model: SAM2Base, model_input: torch.Tensor) -> ImageEmbedding:
-    """Run the image encoder, as ``SAM2ImagePredictor.set_image`` does it but for any input size."""
+@dataclass(frozen=True, slots=True)
+class FrameFeatures:
+    """What the image encoder made of one frame, before anything is known of objects.
+
+    ``vision``, ``position``: (h w, 1, C), features and position encoding at stride 16; ``high_res``: maps
+    (1, C/8, 4h, 4w) and (1, C/4, 2h, 2w); ``cells_hw``: (h, w).
+    """
+
+    vision: torch.Tensor
+    position: torch.Tensor
+    high_res: tuple[torch.Tensor, ...]
+    cells_hw: tuple[int, int]
+
+
+def encode(model: SAM2Base, model_input: torch.Tensor) -> FrameFeatures:
+    """Run the image encoder on one frame, float (1, 3, S, S)."""
     backbone_out = model.forward_image(model_input)
-    _, vision_feats, _, feat_sizes = model._prepare_backbone_features(backbone_out)
+    _, vision_feats, position, feat_sizes = model._prepare_backbone_features(backbone_out)
+    maps = [
+        feat.permute(1, 2, 0).reshape(1, -1, *size)
+        for feat, size in zip(vision_feats[:-1], feat_sizes[:-1], strict=True)
+    ]
+    return FrameFeatures(vision_feats[-1], position[-1], tuple(maps), feat_sizes[-1])
+
+
+def embed(model: SAM2Base, model_input: torch.Tensor) -> ImageEmbedding:
+    """Features of a frame by itself, as ``SAM2ImagePredictor.set_image`` makes them, for any input size."""
+    features = encode(model, model_input)
+    vision = features.vision
     if model.directly_add_no_mem_embed:
-        vision_feats[-1] = vision_feats[-1] + model.no_mem_embed
-    maps = [feat.permute(1, 2, 0).reshape(1, -1, *size) for feat, size in zip(vision_feats, feat_sizes, strict=True)]
-    return ImageEmbedding(maps[-1], tuple(maps[:-1]))
+        vision = vision + model.no_mem_embed
+    return ImageEmbedding(vision.permute(1, 2, 0).reshape(1, -1, *features.cells_hw), features.high_res)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
+from streamseg.errors import BadPromptError, BadStateError
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, box_of, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
 from streamseg.segmentation.prompts import (
@@ -21,12 +21,13 @@ from streamseg.segmentation.prompts import (
     check_mask_shape,
     check_points,
 )
+from streamseg.segmentation.segmenter import MAX_REJECTED, Rejected, check_mask_memory, check_room, unknown_object
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.models.build import LoadedModel
 
-MAX_REJECTED = 100
+MAX_UNDO = 256
 # A carried mask that changes more than this from one frame to the next, in area, has left its object: it was covered,
 # and the mask now shrinks into a rest of it or spreads over what covers it.
 MAX_GROWTH = 3.0
@@ -35,20 +36,12 @@ MAX_SHRINKAGE = 0.25
 MIN_SCORE_RATIO = 0.75
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A prompt that turned out not to fit when its frame came; ``tag`` is what it was given with."""
-
-    object_id: int
-    error: BadPromptError
-    tag: str | None
-
-
 @dataclass(slots=True, eq=False)
 class _Said:
     """One prompt, and the frame to which it was applied, once it was.
 
     Of a mask only the coarse logits are kept, and its shape until it met a frame: a client may give many masks.
+    ``before``: what the object went on from when it was applied, and goes on from again when it is taken back.
     """
 
     points: tuple[Point, ...]
@@ -58,6 +51,7 @@ class _Said:
     mask_shape_hw: tuple[int, ...] | None
     tag: str | None
     frame: Frame | None = None
+    before: tuple[Logits, Frame] | None = None
 
     def check(self, width: int, height: int) -> None:
         check_points(self.points, width, height)
@@ -90,7 +84,7 @@ class _Object:
 
 
 class ImageSegmenter:
-    """The objects of one stream, segmented frame by frame.
+    """The objects of one stream, segmented frame by frame. A ``Segmenter``.
 
     ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
     applied again to every frame. Further prompts on the same frame correct the mask that it has there.
@@ -113,6 +107,7 @@ class ImageSegmenter:
         self._lock = threading.Lock()
         self._objects: dict[int, _Object] = {}
         self._rejected: list[Rejected] = []
+        self._history: list[tuple[_Object, _Said]] = []
         self._last: tuple[Frame, ImageEmbedding] | None = None
 
     @property
@@ -125,47 +120,65 @@ class ImageSegmenter:
         last = self._last
         return None if last is None else last[0]
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None) -> None:
-        """Add to what is known of the prompt's object; ``replace`` forgets its former prompts and mask first.
+    def add_prompt(
+        self,
+        prompt: Prompt,
+        replace: bool = False,
+        tag: str | None = None,
+        on_next: bool = False,  # noqa: ARG002
+    ) -> None:
+        """See ``Segmenter``. Every prompt counts from the next frame on, whichever it names.
 
         Points add to the former ones of the object, a box or a mask takes the former one's place.
-
-        Raises BadPromptError, without any change, if the prompt cannot fit. Before the first frame its size is not
-        known; a prompt that turns out not to fit then is in ``take_rejected``.
         """
         said = self._said(prompt, tag)
         with self._lock:
             known = None if replace else self._objects.get(prompt.object_id)
-            if prompt.object_id not in self._objects and len(self._objects) >= self._limits.max_objects:
-                raise BadPromptError(f"{self._limits.max_objects} objects are the limit; remove one first")
             former = [] if known is None else known.said
-            count = sum(len(one.points) for one in former) + len(prompt.points)
-            if count > self._limits.max_points:
-                raise BadPromptError(
-                    f"{count} points for object {prompt.object_id}; at most {self._limits.max_points} are allowed"
-                )
+            check_room(prompt, self._objects, sum(len(one.points) for one in former), self._limits)
             if self._last is not None:
                 said.check(self._last[0].width, self._last[0].height)
             if known is None:
                 known = _Object(prompt.object_id)
                 self._objects[prompt.object_id] = known
             known.said = _without_replaced(known.said, said)
+            self._history = [*self._history[-MAX_UNDO + 1 :], (known, said)]
+
+    def undo(self) -> int:
+        """See ``Segmenter``: the object goes on from the mask that it had before that prompt."""
+        with self._lock:
+            while self._history:
+                one, said = self._history.pop()
+                if self._objects.get(one.object_id) is not one:
+                    continue
+                one.said = [other for other in one.said if other is not said]
+                if said.frame is not None:
+                    one.prior, one.prior_frame = said.before or (None, None)
+                    one.answer = one.answer_frame = None
+                    for other in one.said:
+                        other.frame = None
+                if not one.said and one.prior is None:
+                    del self._objects[one.object_id]
+                return one.object_id
+        raise BadStateError("there is no prompt left to take back")
 
     def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""
         with self._lock:
             if self._objects.pop(object_id, None) is None:
-                raise NotFoundError(f"there is no object {object_id}; the objects are {list(self._objects)}")
+                raise unknown_object(object_id, self._objects)
 
     def reset(self) -> None:
         """Forget all objects."""
         with self._lock:
             self._objects.clear()
+            self._history.clear()
 
     def clear(self) -> None:
         """Forget everything, frames included."""
         with self._lock:
             self._objects.clear()
+            self._history.clear()
             self._rejected.clear()
             self._last = None
 
@@ -190,7 +203,7 @@ class ImageSegmenter:
         with self._lock:
             embedding = self._last[1] if self._last is not None and self._last[0] is frame else None
             self._reject_misfits(frame)
-            self._check_memory(frame)
+            check_mask_memory(frame, len(self._objects), 3 if self._multimask else 1, self._limits)
             objects = list(self._objects.values())
             open_objects = [one for one in objects if one.answer_frame is not frame or one.has_news()]
             applied = [self._apply(one, frame) for one in open_objects]
@@ -229,15 +242,6 @@ class ImageSegmenter:
         # Whoever never asks for them must not pile them up.
         if len(self._rejected) < MAX_REJECTED:
             self._rejected.append(rejected)
-
-    def _check_memory(self, frame: Frame) -> None:
-        readings = 3 if self._multimask else 1
-        pixels = len(self._objects) * readings * frame.width * frame.height
-        if pixels > self._limits.max_mask_pixels:
-            raise TooLargeError(
-                f"{len(self._objects)} objects on a {frame.width} x {frame.height} frame are {pixels:,} mask pixels; "
-                f"at most {self._limits.max_mask_pixels:,} are made: fewer objects, or a smaller picture"
-            )
 
     def _apply(self, one: _Object, frame: Frame) -> list[_Said]:
         """The prompts that count on ``frame``; a carried object leaves behind those of former frames."""
@@ -278,6 +282,8 @@ def _remember(one: _Object, applied: list[_Said], answer: Answer, frame: Frame) 
         answer = replace(answer, lost=True)
     one.answer, one.answer_frame = answer, frame
     for said in applied:
+        if said.frame is None and one.prior is not None and one.prior_frame is not None:
+            said.before = one.prior, one.prior_frame
         said.frame = frame
     # A lost object keeps the mask that it last had, so that it can be picked up when it returns.
     if not answer.lost and (best > 0).any():

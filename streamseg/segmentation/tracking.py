@@ -1,0 +1,561 @@
+"""The tracking mode: SAM 2's video model on frames that come one by one, in constant memory.
+
+Gives the masks of ``SAM2VideoPredictor`` driven causally (propagate to frame k-1, add the prompts of frame k, go on),
+with these differences: objects come and go at any time; a corrected frame becomes a conditioning frame, where the
+reference by default forgets the correction after six frames; pointers of fifteen frames are used from the start, where
+the reference uses fewer on clips of under sixteen frames.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from streamseg.errors import BadPromptError, BadStateError, FrameSizeError
+from streamseg.segmentation.decode import BOX_LABELS, Answer
+from streamseg.segmentation.embedding import FrameFeatures, encode, to_model_input
+from streamseg.segmentation.memory import MemoryBank, MemoryRule
+from streamseg.segmentation.motion import located
+from streamseg.segmentation.prompts import PromptLimits
+from streamseg.segmentation.segmenter import MAX_REJECTED, Rejected, check_mask_memory, check_room, unknown_object
+from streamseg.segmentation.track_step import Said, begin, correct, track
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
+    from streamseg.media.frame import Frame
+    from streamseg.models.build import LoadedModel
+    from streamseg.segmentation.memory import Memory
+    from streamseg.segmentation.prompts import Prompt
+
+# A frame counts as of another shape from this relative change of its aspect ratio on; encoders round to even sides.
+SHAPE_TOLERANCE = 0.02
+MAX_UNDO = 256
+
+Start: TypeAlias = Literal["begin", "correct"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackOptions:
+    """How objects are tracked.
+
+    ``max_conditioning_frames``: prompted frames that an object keeps for ever; each costs about as much as one of the
+    six recent frames does, on every frame. Beyond it the first and the newest ones stay. ``correction_window_frames``:
+    so many of the last frames can still be corrected; the features of each are kept (1.2 MB with `nano`, 16 MB with the
+    1024 px models). ``keep_corrections``: a corrected frame becomes a conditioning frame (what ``sam2`` calls
+    ``add_all_frames_to_correct_as_cond``); otherwise the correction fades with the frame's memory.
+    ``select_memories``: skip memories with a low predicted IoU, a low object score or an implausible jump, after
+    SAMURAI.
+    """
+
+    max_conditioning_frames: int = 8
+    correction_window_frames: int = 8
+    keep_corrections: bool = True
+    select_memories: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_conditioning_frames", "correction_window_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A frame that can still be corrected."""
+
+    index: int
+    width: int
+    height: int
+    features: FrameFeatures
+
+
+@dataclass(slots=True, eq=False)
+class _Told:
+    """A prompt on its way to its frame; ``number``: the frame to which it was applied, once it was.
+
+    ``mask``: bool (S, S) of the model's input size, so that large masks do not pile up while they wait.
+    """
+
+    prompt: Prompt
+    mask: torch.Tensor | None
+    restart: bool
+    tag: str | None
+    on_next: bool = False
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Spoken:
+    """The prompts of one object on one frame; ``start``: whether they stand for themselves or correct what is there."""
+
+    start: Start
+    told: tuple[_Told, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Object:
+    """One object: what it remembers, and what was said about it. ``points``: how many, in all."""
+
+    object_id: int
+    bank: MemoryBank = field(default_factory=MemoryBank)
+    spoken: dict[int, _Spoken] = field(default_factory=dict)
+    points: int = 0
+
+    def copy(self) -> _Object:
+        return _Object(self.object_id, self.bank.copy(), dict(self.spoken), self.points)
+
+    def fold(self, window: Container[int]) -> None:
+        """Let go of what was said on frames that can no longer be corrected; it lives on in their memories."""
+        for number, spoken in list(self.spoken.items()):
+            if number in window:
+                continue
+            for told in spoken.told:
+                told.mask = None
+            if number not in self.bank.conditioning:
+                del self.spoken[number]
+
+
+@dataclass(frozen=True, slots=True)
+class _TakenBack:
+    told: _Told
+
+
+class Tracker:
+    """The objects of one stream, followed from frame to frame. A ``Segmenter``.
+
+    ``image_size``: side of the model's square input in pixels.
+
+    Besides what ``Segmenter`` says: a prompt belongs to the frame whose index it names, which may be one of the last
+    ones (``correction_window_frames``): the object is then tracked anew from there. On a frame that was tracked, or
+    where the object is known already and the prompt comes on its own (``add_prompt``), it corrects what is tracked
+    there. Prompts that are given together with their frame (``step``) stand for themselves, as in the reference, but
+    for those that only say what does not belong. A prompt under which the model sees no object is rejected.
+    """
+
+    def __init__(
+        self, image_size: int, options: TrackOptions | None = None, limits: PromptLimits | None = None
+    ) -> None:
+        self._image_size = image_size
+        self._options = options or TrackOptions()
+        self._limits = limits or PromptLimits()
+        self._lock = threading.Lock()
+        self._objects: dict[int, _Object] = {}
+        self._waiting: list[_Told | _TakenBack] = []
+        self._history: list[_Told] = []
+        self._rejected: list[Rejected] = []
+        self._window: OrderedDict[int, _Seen] = OrderedDict()
+        self._frames = 0
+        self._last: Frame | None = None
+
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        with self._lock:
+            return tuple(self._objects)
+
+    @property
+    def last_frame(self) -> Frame | None:
+        return self._last
+
+    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None, on_next: bool = False) -> None:
+        """See ``Segmenter``; BadPromptError too for a frame that has passed too long ago to be corrected."""
+        told = _Told(prompt, self._coarse(prompt), replace, tag, on_next)
+        with self._lock:
+            known = self._objects.get(prompt.object_id)
+            waiting = [one.prompt for one in self._waiting if isinstance(one, _Told)]
+            points = 0 if known is None or replace else known.points
+            points += sum(len(one.points) for one in waiting if one.object_id == prompt.object_id)
+            check_room(prompt, self._objects, points, self._limits)
+            if self._last is not None:
+                prompt.check(self._last.width, self._last.height, self._limits)
+                self._check_moment(told)
+            if known is None:
+                self._objects[prompt.object_id] = _Object(prompt.object_id)
+            self._waiting.append(told)
+            self._history = [*self._history[-MAX_UNDO + 1 :], told]
+
+    def undo(self) -> int:
+        """See ``Segmenter``. On a frame that has passed too long ago for a correction the object goes on without what
+        the prompt said, from where it is."""
+        with self._lock:
+            while self._history:
+                told = self._history.pop()
+                object_id = told.prompt.object_id
+                if object_id not in self._objects:
+                    continue
+                if told in self._waiting:
+                    self._waiting.remove(told)
+                    self._drop_if_nothing(object_id)
+                else:
+                    self._waiting.append(_TakenBack(told))
+                return object_id
+        raise BadStateError("there is no prompt left to take back")
+
+    def remove(self, object_id: int) -> None:
+        """Forget an object; NotFoundError if there is none of this id."""
+        with self._lock:
+            if self._objects.pop(object_id, None) is None:
+                raise unknown_object(object_id, self._objects)
+            self._waiting = [one for one in self._waiting if _told(one).prompt.object_id != object_id]
+
+    def reset(self) -> None:
+        """Forget all objects."""
+        with self._lock:
+            self._objects.clear()
+            self._waiting.clear()
+            self._history.clear()
+
+    def clear(self) -> None:
+        """Forget everything, frames included."""
+        self.reset()
+        with self._lock:
+            self._rejected.clear()
+            self._window.clear()
+            self._last = None
+
+    def take_rejected(self) -> list[Rejected]:
+        """Prompts that turned out not to fit since the last call (at most 100)."""
+        with self._lock:
+            rejected, self._rejected = self._rejected, []
+        return rejected
+
+    def step(self, model: LoadedModel, frame: Frame, prompts: Sequence[Prompt] = ()) -> list[Answer]:
+        """See ``Segmenter``. Raises FrameSizeError for a frame of another shape while there are objects; they wait for
+        frames of their own."""
+        together = [_Told(prompt, self._coarse(prompt), False, None) for prompt in prompts]
+        with self._lock:
+            self._check_shape(frame)
+            again = self._last is frame
+            number = self._frames - 1 if again else self._frames
+            due, self._waiting = self._due(frame.index, again)
+            self._enter(together, frame)
+            originals = dict(self._objects)
+            check_mask_memory(frame, len(originals), 1, self._limits)
+        try:
+            window = OrderedDict(self._window)
+            if not again:
+                window[number] = _Seen(frame.index, frame.width, frame.height, _features(model, frame))
+            objects = {name: one.copy() for name, one in originals.items()}
+            run = _Run(model.predictor, self._options, window, objects, number if again else number - 1)
+            run.apply([one for one in due if not self._is_for(one, number)])
+            run.advance(number, together)
+            run.apply([one for one in due if self._is_for(one, number)], on=number)
+        except BaseException:
+            # The frame is lost with the prompts that came with it; everything else is as it was.
+            with self._lock:
+                self._forget_the_unborn()
+            raise
+        with self._lock:
+            self._commit(run, originals, number, frame)
+            memories = [
+                (name, one.bank.get(number)) for name, one in run.objects.items() if self._objects.get(name) is one
+            ]
+        return _answers(memories)
+
+    def _coarse(self, prompt: Prompt) -> torch.Tensor | None:
+        """A mask at the model's input size, as ``SAM2VideoPredictor.add_new_mask`` makes it."""
+        if prompt.mask is None:
+            return None
+        mask = torch.from_numpy(prompt.mask)[None, None].float()
+        size = (self._image_size, self._image_size)
+        share = F.interpolate(mask, size=size, mode="bilinear", align_corners=False, antialias=True)[0, 0]
+        # A part thinner than a pixel of the model must not vanish.
+        return share >= min(0.5, float(share.max()))
+
+    def _check_moment(self, told: _Told) -> None:
+        first = next(iter(self._window.values()), None)
+        if told.on_next or first is None or told.prompt.frame >= first.index or len(self._window) == self._frames:
+            return
+        raise BadPromptError(
+            f"frame {told.prompt.frame} has passed: the last {len(self._window)} frames, from {first.index} on, can "
+            "still be corrected"
+        )
+
+    def _check_shape(self, frame: Frame) -> None:
+        last = self._last
+        if last is None or not self._objects or not self._window:
+            return
+        change = (frame.width * last.height) / (frame.height * last.width)
+        if abs(change - 1.0) > SHAPE_TOLERANCE:
+            raise FrameSizeError(
+                f"the frame has {frame.width} x {frame.height} pixels, the ones before had {last.width} x "
+                f"{last.height}: objects are followed on frames of one shape; reset, then point at them again"
+            )
+
+    def _due(self, index: int, again: bool) -> tuple[list[_Told | _TakenBack], list[_Told | _TakenBack]]:
+        """What is to be done with the frame of this index, and what goes on waiting."""
+        due = [one for one in self._waiting if again or self._has_come(one, index)]
+        return due, [one for one in self._waiting if one not in due]
+
+    @staticmethod
+    def _has_come(one: _Told | _TakenBack, index: int) -> bool:
+        return isinstance(one, _TakenBack) or one.on_next or one.prompt.frame <= index
+
+    def _is_for(self, one: _Told | _TakenBack, number: int) -> bool:
+        """Whether it is about the newest frame, and so is done once that was tracked."""
+        if isinstance(one, _TakenBack):
+            return one.told.number == number
+        before = [seen.index for known, seen in self._window.items() if known < number]
+        return one.on_next or not before or one.prompt.frame > before[-1]
+
+    def _enter(self, together: list[_Told], frame: Frame) -> None:
+        """Make room for the objects of prompts that came with the frame; those that do not fit are left out."""
+        for told in list(together):
+            known = self._objects.get(told.prompt.object_id)
+            try:
+                check_room(told.prompt, self._objects, 0 if known is None else known.points, self._limits)
+                told.prompt.check(frame.width, frame.height, self._limits)
+            except BadPromptError as error:
+                together.remove(told)
+                self._reject(told, error)
+                continue
+            if known is None:
+                self._objects[told.prompt.object_id] = _Object(told.prompt.object_id)
+            self._history = [*self._history[-MAX_UNDO + 1 :], told]
+
+    def _commit(self, run: _Run, originals: dict[int, _Object], number: int, frame: Frame) -> None:
+        rule = run.rule
+        for name, original in originals.items():
+            one = run.objects.get(name)
+            # Removed or reset in the meantime: what was found out is of no use.
+            if self._objects.get(name) is not original:
+                continue
+            if one is None:
+                del self._objects[name]
+                continue
+            one.bank.trim(number, rule, self._options.correction_window_frames)
+            self._objects[name] = one
+        for told, error in run.rejected:
+            self._reject(told, error)
+            self._history = [one for one in self._history if one is not told]
+        self._forget_the_unborn()
+        self._window = run.window
+        while len(self._window) > self._options.correction_window_frames:
+            self._window.popitem(last=False)
+        for one in self._objects.values():
+            one.fold(self._window)
+        self._frames = number + 1
+        self._last = frame
+
+    def _forget_the_unborn(self) -> None:
+        for name in list(self._objects):
+            self._drop_if_nothing(name)
+
+    def _drop_if_nothing(self, object_id: int) -> None:
+        one = self._objects.get(object_id)
+        waits = any(_told(told).prompt.object_id == object_id for told in self._waiting)
+        if one is not None and not one.bank.conditioning and not waits:
+            del self._objects[object_id]
+
+    def _reject(self, told: _Told, error: BadPromptError) -> None:
+        if len(self._rejected) < MAX_REJECTED:
+            self._rejected.append(Rejected(told.prompt.object_id, error, told.tag))
+
+
+def _told(one: _Told | _TakenBack) -> _Told:
+    return one.told if isinstance(one, _TakenBack) else one
+
+
+def _features(model: LoadedModel, frame: Frame) -> FrameFeatures:
+    return encode(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
+
+
+def _answers(memories: list[tuple[int, Memory | None]]) -> list[Answer]:
+    known = [(name, memory) for name, memory in memories if memory is not None and memory.logits is not None]
+    if not known:
+        return []
+    stacked = torch.cat([memory.logits for _, memory in known if memory.logits is not None]).float().cpu().numpy()
+    return [
+        Answer(name, logits, np.array([memory.score], np.float32), 0, lost=memory.object_score <= 0)
+        for (name, memory), logits in zip(known, stacked, strict=True)
+    ]
+
+
+class _Run:
+    """One step on copies of the objects, so that a failure leaves everything as it was."""
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        options: TrackOptions,
+        window: OrderedDict[int, _Seen],
+        objects: dict[int, _Object],
+        tracked: int,
+    ) -> None:
+        """``tracked``: the newest frame that was tracked."""
+        self._model = model
+        self._options = options
+        self._tracked = tracked
+        self.window = window
+        self.objects = objects
+        self.rule = MemoryRule.of(model, options.select_memories)
+        self.rejected: list[tuple[_Told, BadPromptError]] = []
+
+    def advance(self, number: int, together: Sequence[_Told]) -> None:
+        """Track frame ``number``, if that was not done, with the prompts that came with it."""
+        after = []
+        for told in together:
+            one = self.objects.get(told.prompt.object_id)
+            if one is None:
+                continue
+            if one.bank.started(number) and not _says_what(told):
+                after.append(told)
+            else:
+                self._say(one, number, told)
+        self._track(number, [one for one in self.objects.values() if one.bank.get(number) is None])
+        self._tracked = number
+        self.apply(after, on=number)
+
+    def apply(self, due: Sequence[_Told | _TakenBack], on: int | None = None) -> None:
+        """Say or take back what came on its own, and track anew from there on; ``on``: the frame of all of it."""
+        for one in due:
+            known = self.objects.get(_told(one).prompt.object_id)
+            if known is None:
+                continue
+            if isinstance(one, _TakenBack):
+                self._take_back(known, one.told)
+            else:
+                self._tell(known, one, self._number(one) if on is None else on)
+
+    def _number(self, told: _Told) -> int:
+        """The frame that is meant: the one of that index, or the next one if that one was left out."""
+        return next(number for number, seen in self.window.items() if seen.index >= told.prompt.frame)
+
+    def _tell(self, one: _Object, told: _Told, number: int) -> None:
+        before = one.copy()
+        if told.restart:
+            one.bank, one.spoken, one.points = MemoryBank(), {}, 0
+        if self._say(one, number, told):
+            self._replay(one, number + 1)
+        else:
+            self.objects[one.object_id] = before
+
+    def _say(self, one: _Object, number: int, told: _Told) -> bool:
+        """Apply a prompt on top of what is there on the frame; False, and nothing changed, if it does not fit."""
+        seen = self.window[number]
+        former = one.bank.get(number)
+        spoken = one.spoken.get(number, _Spoken("begin" if former is None else "correct", ()))
+        try:
+            told.prompt.check(seen.width, seen.height)
+            memory = self._spoken_on(one, number, spoken, told, former)
+        except BadPromptError as error:
+            self.rejected.append((told, error))
+            return False
+        self._keep(one, number, memory, spoken.start)
+        one.spoken[number] = _Spoken(spoken.start, (*spoken.told, told))
+        one.points += len(told.prompt.points)
+        told.number = number
+        return True
+
+    def _spoken_on(self, one: _Object, number: int, spoken: _Spoken, told: _Told, former: Memory | None) -> Memory:
+        seen = self.window[number]
+        for said in _steps(spoken.told, told, seen, self._model.image_size):
+            if spoken.start == "begin":
+                former = begin(self._model, seen.features, said, former)
+            else:
+                assert former is not None
+                attended = one.bank.attended(number, self.rule)
+                former = correct(self._model, seen.features, said, former, attended)
+        assert former is not None
+        assert former.logits is not None
+        if spoken.start == "begin" and (former.object_score <= 0 or not bool((former.logits > 0).any())):
+            raise BadPromptError(
+                f"nothing was found where object {one.object_id} was pointed at; click well inside it, or draw a box"
+            )
+        return former
+
+    def _keep(self, one: _Object, number: int, memory: Memory, start: Start | None) -> None:
+        memory = located(memory, one.bank.get(number - 1), one.bank.get(number - 2)) if self.rule.selective else memory
+        stays = number in one.bank.conditioning or start == "begin"
+        if stays or (start == "correct" and self._options.keep_corrections):
+            one.bank.condition(number, memory, self._options.max_conditioning_frames)
+        else:
+            one.bank.forget(number)
+            one.bank.recent[number] = memory
+
+    def _track(self, number: int, objects: list[_Object]) -> None:
+        tracked = [one for one in objects if one.bank.started(number)]
+        attended = [one.bank.attended(number, self.rule) for one in tracked]
+        for one, memory in zip(tracked, track(self._model, self.window[number].features, attended), strict=True):
+            self._keep(one, number, memory, None)
+
+    def _replay(self, one: _Object, first: int) -> None:
+        """Track anew from frame ``first`` to the newest one that was tracked, with what was said on the way."""
+        for number in self.window:
+            if first <= number <= self._tracked:
+                self._again(one, number)
+
+    def _again(self, one: _Object, number: int) -> None:
+        spoken = one.spoken.pop(number, None)
+        if spoken is None and number in one.bank.conditioning:
+            return
+        one.bank.forget(number)
+        if spoken is None or spoken.start == "correct":
+            self._track(number, [one])
+        for told in () if spoken is None else spoken.told:
+            one.points -= len(told.prompt.points)
+            self._say(one, number, told)
+        if one.bank.get(number) is None:
+            self._track(number, [one])
+
+    def _take_back(self, one: _Object, told: _Told) -> None:
+        number = told.number
+        spoken = None if number is None else one.spoken.get(number)
+        if number is None or spoken is None or told not in spoken.told:
+            return
+        left = tuple(other for other in spoken.told if other is not told)
+        one.points -= len(told.prompt.points)
+        if left:
+            one.spoken[number] = _Spoken(spoken.start, left)
+        else:
+            del one.spoken[number]
+        if number not in self.window:
+            if not left and len(one.bank.conditioning) > 1:
+                one.bank.forget(number)
+            elif not left:
+                del self.objects[one.object_id]
+            return
+        if not left and not any(known != number for known in one.bank.conditioning):
+            del self.objects[one.object_id]
+            return
+        if not left:
+            one.bank.forget(number)
+        self._again(one, number)
+        self._replay(one, number + 1)
+
+
+def _says_what(told: _Told) -> bool:
+    """Whether a prompt can stand for itself: it says what belongs to the object."""
+    return told.mask is not None or told.prompt.box is not None or 1 in told.prompt.point_labels
+
+
+def _steps(before: Sequence[_Told], told: _Told, seen: _Seen, image_size: int) -> list[Said]:
+    """A prompt as calls of the model, in the reference's order: a mask first, then the frame's points and its box.
+
+    Points add to those said on the frame before, a box takes the former one's place, a mask makes all of them void.
+    """
+    since = list(before)
+    for place, one in enumerate(before):
+        if one.mask is not None:
+            since = list(before[place:])
+    steps = []
+    if told.mask is not None:
+        steps.append(Said(mask=told.mask))
+        since = []
+    prompts = [one.prompt for one in since] + [told.prompt]
+    box = next((one.box for one in reversed(prompts) if one.box is not None), None)
+    points = [point for one in prompts for point in one.points]
+    labels = [label for one in prompts for label in one.point_labels]
+    if not told.prompt.points and told.prompt.box is None:
+        return steps
+    if box is not None:
+        points = [(box[0], box[1]), (box[2], box[3]), *points]
+        labels = [*BOX_LABELS, *labels]
+    scaled = tuple((x / seen.width * image_size, y / seen.height * image_size) for x, y in points)
+    return [*steps, Said(scaled, tuple(labels))]
