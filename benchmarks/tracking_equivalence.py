@@ -22,39 +22,16 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import numpy as np
 import torch
 from reference_tracker import CausalReference
+from tracking_inputs import random_tiny, read
 
 from streamseg.media.frame import Frame
-from streamseg.media.sampling import Sampling
-from streamseg.media.video import VideoReader
 from streamseg.models.build import LoadedModel, load_model
-from streamseg.models.catalog import find_model
-from streamseg.models.configs import build_architecture
 from streamseg.segmentation.prompts import Prompt
-from streamseg.segmentation.tracking import Tracker, TrackOptions
+from streamseg.segmentation.track_options import TrackOptions
+from streamseg.segmentation.tracking import Tracker
 
 LIMIT = 1e-3
 LEAST_SEEN = 0.8
-# Added to the object score of the random model: an untrained score says "nothing there" about half of the time.
-SCORE_BIAS = 20.0
-
-
-def read(path: Path, most: int) -> list[Frame]:
-    with VideoReader(path) as reader:
-        frames = []
-        for frame, _ in reader.frames(Sampling()):
-            frames.append(Frame(frame.rgb.copy(), frame.index, frame.time_s))
-            if len(frames) == most:
-                break
-        return frames
-
-
-def random_tiny(image_size: int) -> LoadedModel:
-    spec = find_model("sam2.1-hiera-tiny")
-    torch.manual_seed(0)
-    predictor = build_architecture(spec, image_size).eval()
-    with torch.no_grad():
-        predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias += SCORE_BIAS
-    return LoadedModel(spec.name, predictor, torch.device("cpu"), "fp32", "", "", image_size)
 
 
 def plan(frames: list[Frame]) -> tuple[list[Prompt], list[Prompt]]:

@@ -17,9 +17,11 @@ from streamseg.media.image import ImageLimits, decode_image
 from streamseg.media.sampling import Choice, Sampling
 from streamseg.media.video import VideoLimits, VideoReader
 from streamseg.models.build import LoadedModel, load_model
-from streamseg.pipeline import Mode, Pipeline, StreamOptions
+from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
 from streamseg.segmentation.refine import RefineOptions
+from streamseg.segmentation.segmenter import Mode
+from streamseg.segmentation.track_options import TrackOptions
 from streamseg.streaming import segment_stream
 
 if TYPE_CHECKING:
@@ -106,8 +108,9 @@ class Model:
         source: str | Path | BinaryIO | Iterable[NDArray[Any] | Frame],
         *,
         prompts: Sequence[Prompt],
-        mode: Mode = "image",
+        mode: Mode = "track",
         carry: bool = True,
+        track: TrackOptions | None = None,
         every: int = 1,
         fps: float | None = None,
         start_s: float | None = None,
@@ -121,7 +124,9 @@ class Model:
         """Masks on every frame of a recording, as they come; memory does not grow with its length.
 
         ``source``: path or file object of a video, or RGB arrays uint8 (H, W, 3) (their time is their index, as they
-        have none) or Frames. Each prompt is applied to its own frame. ``every`` Nth frame, or at most ``fps`` a second,
+        have none) or Frames. Each prompt is applied to its own frame. ``mode``: ``track`` follows objects with SAM 2's
+        video memory, as ``track`` says; ``image`` segments each frame by itself, with ``carry`` from the object's mask
+        on the one before. ``every`` Nth frame, or at most ``fps`` a second,
         from ``start_s`` to ``end_s``; with ``hold`` the frames between are given too, with the last masks and marked
         ``held``. Closing the iterator ends its threads. Raises UnsupportedMediaError, TooLargeError, NotFoundError,
         BadPromptError (a prompt that does not fit the frame), BadSettingError.
@@ -137,6 +142,7 @@ class Model:
             multimask=multimask,
             score_threshold=score_threshold,
             refine=refine or RefineOptions(),
+            track=track or TrackOptions(),
         )
         return self._stream(source, asked, sampling, always, options, limits)
 

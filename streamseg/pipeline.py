@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar
 
 from streamseg.engine import Done, Engine
 from streamseg.errors import BadSettingError, BadStateError, CancelledWorkError
@@ -20,8 +20,9 @@ from streamseg.segmentation.lift import lift
 from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult, State
 from streamseg.segmentation.prompts import Prompt, PromptLimits
 from streamseg.segmentation.refine import RefineOptions, refine_mask
-from streamseg.segmentation.segmenter import Rejected, Segmenter
-from streamseg.segmentation.tracking import Tracker, TrackOptions
+from streamseg.segmentation.segmenter import MODES, Mode, Rejected, Segmenter
+from streamseg.segmentation.track_options import TrackOptions
+from streamseg.segmentation.tracking import Tracker
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from streamseg.segmentation.decode import Answer
 
 T = TypeVar("T")
-Mode: TypeAlias = Literal["image", "track"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ class StreamOptions:
 
     ``mode``: ``image``, each frame by itself, or ``track``, the video model; ``track`` says how objects are tracked.
     ``carry``: in the mode ``image``, on the frames after its prompt an object goes on from its previous mask; otherwise
-    its prompts are applied again to every frame. ``multimask``: also give the other readings of each prompt (``image`` only).
-    ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises BadSettingError.
+    its prompts are applied again to every frame. ``multimask``: also give the other readings of each prompt (``image``
+    only). ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises BadSettingError.
     """
 
     mode: Mode = "image"
@@ -50,8 +50,8 @@ class StreamOptions:
     track: TrackOptions = field(default_factory=TrackOptions)
 
     def __post_init__(self) -> None:
-        if self.mode not in get_args(Mode):
-            raise BadSettingError(f"mode must be one of {', '.join(get_args(Mode))}, not {self.mode!r}")
+        if self.mode not in MODES:
+            raise BadSettingError(f"mode must be one of {', '.join(MODES)}, not {self.mode!r}")
         if self.multimask and self.mode != "image":
             raise BadSettingError('multimask is for the mode "image": a tracked object has one mask')
 

@@ -25,6 +25,7 @@ from streamseg.media.image import ImageLimits
 from streamseg.media.video import VideoLimits
 from streamseg.segmentation.prompts import PromptLimits
 from streamseg.segmentation.refine import RefineOptions
+from streamseg.segmentation.track_options import TrackOptions
 
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
@@ -148,6 +149,7 @@ class Settings(BaseSettings):
     model: ModelSettings = Field(default_factory=ModelSettings)
     limits: Limits = Field(default_factory=Limits)
     refine: RefineOptions = Field(default_factory=RefineOptions)
+    track: TrackOptions = Field(default_factory=TrackOptions)
 
     @classmethod
     def settings_customise_sources(

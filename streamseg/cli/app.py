@@ -188,8 +188,12 @@ def segment(
         ),
     ] = None,
     mode: Annotated[
-        Literal["image"], typer.Option(help="How to segment: frame by frame.", rich_help_panel=MASKS)
-    ] = "image",
+        Literal["image", "track"],
+        typer.Option(
+            help="Videos: follow objects by the video model (track), or take each frame by itself.",
+            rich_help_panel=MASKS,
+        ),
+    ] = "track",
     multimask: Annotated[
         bool,
         typer.Option("--multimask", metavar="", help="Pictures: also the other readings.", rich_help_panel=MASKS),
@@ -258,6 +262,7 @@ def segment(
         sample_clip=sample_clip,
         out=out,
         formats=formats,
+        mode=mode,
         multimask=multimask,
         score_threshold=score_threshold,
         window=window,
@@ -273,7 +278,7 @@ def segment(
         video={"container": container, "quality": quality, "max_side_px": max_side},
         untrusted=untrusted,
     )
-    del point, box, mask, object_id, frame, mode  # read in their order from the context; one mode so far
+    del point, box, mask, object_id, frame  # read in their order from the context
     raise typer.Exit(
         run_segment(job, config=config, model=model, checkpoint=checkpoint, device=device, server=server, token=token)
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamseg.media.video import VideoLimits
     from streamseg.media.writer import VideoOptions
     from streamseg.segmentation.prompts import Prompt
+    from streamseg.segmentation.segmenter import Mode
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Job:
     samples: tuple[Sample, ...]
     prompts: tuple[Prompt, ...]
     out: OutputFolder
+    mode: Mode
     multimask: bool
     score_threshold: float | None
     window: tuple[float, float] | None
@@ -49,6 +51,7 @@ class Job:
         sample_clip: bool,
         out: Path,
         formats: str,
+        mode: Mode,
         multimask: bool,
         score_threshold: float | None,
         window: str | None,
@@ -79,6 +82,7 @@ class Job:
             samples=tuple(find_samples(pictures=sample, clip=sample_clip)),
             prompts=tuple(prompts),
             out=OutputFolder(out, read_formats(formats)),
+            mode=mode,
             multimask=multimask,
             score_threshold=score_threshold,
             window=read_window(window),

@@ -76,7 +76,9 @@ class _Here:
         def tell(now: Progress) -> None:
             progress.update(now.frames, now.total, now.fps, now.eta_s)
 
-        options = StreamOptions(score_threshold=job.score_threshold, refine=self.refine)
+        options = StreamOptions(
+            mode=job.mode, score_threshold=job.score_threshold, refine=self.refine, track=self.settings.track
+        )
         recording = RecordingJob(
             item.path,
             prompts,

@@ -90,6 +90,7 @@ class _AtServer:
             container=job.video.container,
             quality=job.video.quality,
             max_side_px=job.video.max_side_px,
+            mode=job.mode,
             score_threshold=job.score_threshold,
             refine=self.refine,
             out=folder,

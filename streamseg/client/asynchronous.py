@@ -26,6 +26,7 @@ from streamseg.errors import (
     TooLargeError,
 )
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
+from streamseg.segmentation.segmenter import Mode
 
 __all__ = ["AsyncClient", "AsyncImageSession", "AsyncRecording", "AsyncStream"]
 
@@ -158,6 +159,7 @@ class AsyncClient:
         self,
         *,
         prompts: Sequence[Prompt] | None = None,
+        mode: Mode = "track",
         carry: bool = True,
         multimask: bool = False,
         score_threshold: float | None = None,
@@ -166,13 +168,16 @@ class AsyncClient:
     ) -> AsyncStream:
         """Open a session for live frames, on a connection of its own; the newest frame wins.
 
-        ``carry``: each object goes on from its previous mask; otherwise its prompts are applied to every frame anew.
+        ``mode``: ``track`` follows objects with the video model; ``image`` segments each frame by itself. ``carry``: in
+        the mode ``image``, each object goes on from its previous mask; otherwise its prompts are applied to every frame
+        anew.
         Use it with ``async with await client.stream(...) as stream``.
         """
         start = start_fields(
             "frames",
             list(prompts or ()),
             overlay=overlay,
+            mode=mode,
             carry=carry,
             multimask=multimask,
             score_threshold=score_threshold,
@@ -198,6 +203,7 @@ class AsyncClient:
         container: Literal["mp4", "webm"] = "mp4",
         quality: int = 75,
         max_side_px: int | None = None,
+        mode: Mode = "track",
         carry: bool = True,
         score_threshold: float | None = None,
         refine: Any = None,
@@ -210,7 +216,8 @@ class AsyncClient:
         ``points_xy_px``, ``labels``, ``box_xyxy_px`` speak of object 1 on the first frame, or on the one that is shown
         at ``time_s``; each of ``prompts`` speaks of the frame that it names, unless ``time_s`` is given. ``every``,
         ``fps``, ``start_s``, ``end_s``, ``hold``: see ``Sampling``; only segmented frames have results, held ones are
-        in the files alone. ``video``: make an overlay video, in ``container`` (see ``VideoOptions``).
+        in the files alone. ``mode``, ``carry``: see ``stream``. ``video``: make an overlay video, in ``container`` (see
+        ``VideoOptions``).
         ``out``: a folder into which overlay and masks.jsonl are fetched at the end; default: they stay at the server,
         for a while. ``on_progress``: called while the file is sent and processed. ``cancelled``: set it, from any
         thread, to end early as ``stop`` does.
@@ -224,6 +231,7 @@ class AsyncClient:
         start = start_fields(
             "file",
             asked,
+            mode=mode,
             carry=carry,
             score_threshold=score_threshold,
             refine=refine,

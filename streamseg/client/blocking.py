@@ -22,6 +22,7 @@ from streamseg.client.recorded import AsyncRecording, RemoteProgress, RemoteSumm
 from streamseg.client.wire import RemoteResult
 from streamseg.errors import BadStateError
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
+from streamseg.segmentation.segmenter import Mode
 
 T = TypeVar("T")
 
@@ -166,6 +167,7 @@ class Client:
         self,
         *,
         prompts: Sequence[Prompt] | None = None,
+        mode: Mode = "track",
         carry: bool = True,
         multimask: bool = False,
         score_threshold: float | None = None,
@@ -175,6 +177,7 @@ class Client:
         """Open a session for live frames; see ``AsyncClient.stream``."""
         stream = self._client.stream(
             prompts=prompts,
+            mode=mode,
             carry=carry,
             multimask=multimask,
             score_threshold=score_threshold,
@@ -201,6 +204,7 @@ class Client:
         container: Literal["mp4", "webm"] = "mp4",
         quality: int = 75,
         max_side_px: int | None = None,
+        mode: Mode = "track",
         carry: bool = True,
         score_threshold: float | None = None,
         refine: Any = None,
@@ -225,6 +229,7 @@ class Client:
             container=container,
             quality=quality,
             max_side_px=max_side_px,
+            mode=mode,
             carry=carry,
             score_threshold=score_threshold,
             refine=refine,
@@ -366,9 +371,13 @@ class Stream:
     async def _poll(self) -> list[RemoteResult]:
         return self._stream.poll()
 
-    def prompt(self, prompt: Prompt, *, replace: bool = False) -> None:
-        """Say something about an object; it holds from the next frame that is segmented."""
-        self._loop.run(self._stream.prompt(prompt, replace=replace))
+    def prompt(self, prompt: Prompt, *, frame: int | None = None, replace: bool = False) -> None:
+        """Say something about an object; see ``AsyncStream.prompt``."""
+        self._loop.run(self._stream.prompt(prompt, frame=frame, replace=replace))
+
+    def undo(self) -> None:
+        """Take back the last prompt that was not taken back yet; BadStateError if there is none."""
+        self._loop.run(self._stream.undo())
 
     def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""

@@ -86,13 +86,21 @@ class AsyncStream:
         assert result is not None
         return result
 
-    async def prompt(self, prompt: Prompt, *, replace: bool = False) -> None:
+    async def prompt(self, prompt: Prompt, *, frame: int | None = None, replace: bool = False) -> None:
         """Say something about an object; it holds from the next frame that is segmented.
 
-        ``replace``: forget what was said about the object first. Raises BadPromptError.
+        ``frame``: the index of the frame on which it was made; default: the next one that is segmented. In the mode
+        ``track`` one of the last frames is corrected, and the object tracked anew from there. ``replace``: forget what
+        was said about the object first. Raises BadPromptError.
         """
-        fields = {"type": "prompt", **prompt_fields(prompt)}
+        fields: dict[str, Any] = {"type": "prompt", **prompt_fields(prompt)}
+        if frame is not None:
+            fields["frame"] = frame
         await self._ask({**fields, "replace": True} if replace else fields)
+
+    async def undo(self) -> None:
+        """Take back the last prompt that was not taken back yet; BadStateError if there is none."""
+        await self._ask({"type": "undo"})
 
     async def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""

@@ -18,6 +18,7 @@ from streamseg.errors import BadMessageError, BadSettingError, StreamsegError
 from streamseg.media.frame import RgbImage
 from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
+from streamseg.segmentation.segmenter import Mode
 
 SUBPROTOCOL = "streamseg.v1"
 PATH = "/v1/stream"
@@ -182,6 +183,7 @@ def start_fields(
     prompts: Sequence[Prompt],
     *,
     overlay: bool = False,
+    mode: Mode | None = None,
     carry: bool | None = None,
     multimask: bool = False,
     score_threshold: float | None = None,
@@ -201,6 +203,8 @@ def start_fields(
         fields["prompts"] = [prompt_fields(one, frame=by_frame, time_s=prompts_time_s) for one in prompts]
     if overlay:
         fields["overlay"] = True
+    if mode is not None:
+        fields["mode"] = mode
     if carry is not None:
         fields["carry"] = carry
     if multimask:

@@ -21,13 +21,19 @@ from streamseg.segmentation.prompts import (
     check_mask_shape,
     check_points,
 )
-from streamseg.segmentation.segmenter import MAX_REJECTED, Rejected, check_mask_memory, check_room, unknown_object
+from streamseg.segmentation.segmenter import (
+    MAX_REJECTED,
+    MAX_UNDO,
+    Rejected,
+    check_mask_memory,
+    check_room,
+    unknown_object,
+)
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.models.build import LoadedModel
 
-MAX_UNDO = 256
 # A carried mask that changes more than this from one frame to the next, in area, has left its object: it was covered,
 # and the mask now shrinks into a rest of it or spreads over what covers it.
 MAX_GROWTH = 3.0

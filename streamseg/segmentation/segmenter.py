@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from streamseg.segmentation.decode import Answer
     from streamseg.segmentation.prompts import Prompt, PromptLimits
 
+Mode: TypeAlias = Literal["image", "track"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
 MAX_REJECTED = 100
+MAX_UNDO = 256
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,15 @@ from streamseg.segmentation.embedding import FrameFeatures, encode, to_model_inp
 from streamseg.segmentation.memory import MemoryBank, MemoryRule
 from streamseg.segmentation.motion import located
 from streamseg.segmentation.prompts import PromptLimits
-from streamseg.segmentation.segmenter import MAX_REJECTED, Rejected, check_mask_memory, check_room, unknown_object
+from streamseg.segmentation.segmenter import (
+    MAX_REJECTED,
+    MAX_UNDO,
+    Rejected,
+    check_mask_memory,
+    check_room,
+    unknown_object,
+)
+from streamseg.segmentation.track_options import TrackOptions
 from streamseg.segmentation.track_step import Said, begin, correct, track
 
 if TYPE_CHECKING:
@@ -37,33 +45,7 @@ if TYPE_CHECKING:
 
 # A frame counts as of another shape from this relative change of its aspect ratio on; encoders round to even sides.
 SHAPE_TOLERANCE = 0.02
-MAX_UNDO = 256
-
 Start: TypeAlias = Literal["begin", "correct"]
-
-
-@dataclass(frozen=True, slots=True)
-class TrackOptions:
-    """How objects are tracked.
-
-    ``max_conditioning_frames``: prompted frames that an object keeps for ever; each costs about as much as one of the
-    six recent frames does, on every frame. Beyond it the first and the newest ones stay. ``correction_window_frames``:
-    so many of the last frames can still be corrected; the features of each are kept (1.2 MB with `nano`, 16 MB with the
-    1024 px models). ``keep_corrections``: a corrected frame becomes a conditioning frame (what ``sam2`` calls
-    ``add_all_frames_to_correct_as_cond``); otherwise the correction fades with the frame's memory.
-    ``select_memories``: skip memories with a low predicted IoU, a low object score or an implausible jump, after
-    SAMURAI.
-    """
-
-    max_conditioning_frames: int = 8
-    correction_window_frames: int = 8
-    keep_corrections: bool = True
-    select_memories: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_conditioning_frames", "correction_window_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True, slots=True)

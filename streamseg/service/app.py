@@ -25,6 +25,7 @@ from streamseg import __version__
 from streamseg.engine import Engine
 from streamseg.errors import NotFoundError, OverloadedError, StreamsegError
 from streamseg.models.build import LoadedModel
+from streamseg.segmentation.segmenter import MODES
 from streamseg.service.file_session import FileService
 from streamseg.service.files import check_data_dir
 from streamseg.service.metrics import CONTENT_TYPE, Metrics
@@ -117,7 +118,7 @@ class Service:
             "version": __version__,
             "protocol": VERSION,
             "model": self.model_info.model_dump() | {"image_size": self.model.image_size},
-            "modes": ["image"],
+            "modes": list(MODES),
             "sources": list(SOURCES),
             "limits": {name: getattr(limits, name) for name in SessionLimits.model_fields},
             "samples": self._samples,

@@ -17,13 +17,14 @@ from streamseg.service.protocol import (
     Result,
     ServerText,
     Start,
+    Undo,
 )
 
 CLOSE_GOING_AWAY = 1001
 CLOSE_POLICY = 1008
 CLOSE_FAULT = 1011
 
-Edit: TypeAlias = PromptRequest | Remove | Reset
+Edit: TypeAlias = PromptRequest | Undo | Remove | Reset
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Carry out a prompt, a removal or a reset. ``newest_frame``: index of the newest frame received."""
+    """Carry out a prompt, an undo, a removal or a reset. ``newest_frame``: index of the newest frame received."""
 
     request: Edit
     newest_frame: int
@@ -64,7 +65,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Segment the kept picture again, because of the prompt ``request_id``."""
+    """Segment the kept picture again, because of the prompt or undo ``request_id``."""
 
     segment: Segment
     request_id: str | None

@@ -12,7 +12,14 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from streamseg.errors import BadPromptError, CancelledWorkError, NotFoundError, OverloadedError, UnsupportedMediaError
+from streamseg.errors import (
+    BadPromptError,
+    BadStateError,
+    CancelledWorkError,
+    NotFoundError,
+    OverloadedError,
+    UnsupportedMediaError,
+)
 from streamseg.media.sampling import Sampling
 from streamseg.media.untrusted import UntrustedVideo
 from streamseg.media.writer import VideoOptions
@@ -23,7 +30,16 @@ from streamseg.service.effects import Edit, Processed, Segmented
 from streamseg.service.encoding import encode_result
 from streamseg.service.files import RETRY_AFTER_S, FileStore, Job, full_disk_named
 from streamseg.service.line import Line
-from streamseg.service.protocol import Progress, PromptFields, PromptRequest, Remove, SamplingFields, Start, VideoFields
+from streamseg.service.protocol import (
+    Progress,
+    PromptFields,
+    PromptRequest,
+    Remove,
+    SamplingFields,
+    Start,
+    Undo,
+    VideoFields,
+)
 
 if TYPE_CHECKING:
     from streamseg.engine import Engine
@@ -137,7 +153,7 @@ class FileSession:
         self._job = await asyncio.to_thread(self._files.store.create, self._start.size_bytes)
 
     async def change(self, request: Edit) -> None:
-        """Carry out a prompt, a removal or a reset."""
+        """Carry out a prompt, an undo, a removal or a reset."""
         match request:
             case PromptRequest():
                 await self._add(request)
@@ -146,6 +162,10 @@ class FileSession:
                 if object_id not in known:
                     raise NotFoundError(f"there is no object {object_id}; the objects are {known}")
                 self._forget(object_id)
+            case Undo():
+                if not self._prompts:
+                    raise BadStateError("there is no prompt left to take back")
+                self._prompts.pop()
             case _:
                 self._prompts.clear()
 

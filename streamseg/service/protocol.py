@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from streamseg.errors import BadPromptError, StreamsegError
 from streamseg.segmentation.masks import MaskRegion, State
 from streamseg.segmentation.prompts import MAX_OBJECT_ID, Prompt
+from streamseg.segmentation.segmenter import Mode
 
 VERSION = 1
 SUBPROTOCOL = "streamseg.v1"
@@ -150,7 +151,7 @@ class Start(Message):
     type: Literal["start"]
     version: int
     source: Source
-    mode: Literal["image"] = "image"
+    mode: Mode = "image"
     prompts: Annotated[list[PromptFields], Field(max_length=MAX_PROMPTS)] = []
     masks: MaskForm = "rle"
     overlay: bool = False
@@ -188,6 +189,13 @@ class Reset(Message):
     """Forget all objects."""
 
     type: Literal["reset"]
+    request_id: RequestId | None = None
+
+
+class Undo(Message):
+    """Take back the last prompt that was not taken back yet."""
+
+    type: Literal["undo"]
     request_id: RequestId | None = None
 
 
@@ -289,7 +297,7 @@ class Ok(Message):
     """A request was carried out."""
 
     type: Literal["ok"]
-    of: Literal["prompt", "remove", "reset"]
+    of: Literal["prompt", "undo", "remove", "reset"]
     request_id: Maybe[str] = None
 
 
@@ -417,7 +425,7 @@ class OverlayHeader(Message):
     format: Literal["jpeg"]
 
 
-ClientText: TypeAlias = Start | PromptRequest | Remove | Reset | Stop
+ClientText: TypeAlias = Start | PromptRequest | Undo | Remove | Reset | Stop
 ClientMessage: TypeAlias = ClientText | FrameMessage | ChunkMessage
 ServerText: TypeAlias = Ready | Ok | Received | Progress | Result | Done | Failure
 ServerHeader: TypeAlias = MaskHeader | OverlayHeader
@@ -425,6 +433,7 @@ ServerHeader: TypeAlias = MaskHeader | OverlayHeader
 CLIENT_TEXT: dict[str, type[ClientText]] = {
     "start": Start,
     "prompt": PromptRequest,
+    "undo": Undo,
     "remove": Remove,
     "reset": Reset,
     "stop": Stop,

@@ -65,6 +65,7 @@ from streamseg.service.protocol import (
     SessionLimits,
     Start,
     Stop,
+    Undo,
 )
 from streamseg.service.rate import TokenBucket
 from streamseg.service.upload import Upload, check_prompt_moment, check_start, chunk_bytes
@@ -228,6 +229,8 @@ class Session:
             raise BadStateError("a session is running already; send stop and wait for done before the next start")
         if start.keep and start.source == "frames":
             raise BadMessageError('keep is for the source "image"; "frames" stay open anyway')
+        if start.multimask and start.mode != "image":
+            raise BadMessageError('multimask is for the mode "image"')
         if start.window is not None and not start.window[0] < start.window[1]:
             raise BadMessageError("window is [low, high] with low < high")
         limits = self._lower(start)
@@ -374,7 +377,7 @@ class Session:
         if isinstance(outcome, StreamsegError):
             return [Send(Failure.of(outcome, request_id=request.request_id))]
         # A prompt on a kept picture is answered by a result of its own, before anything else is done.
-        if isinstance(request, PromptRequest) and self._kept_picture_was_segmented():
+        if isinstance(request, PromptRequest | Undo) and self._kept_picture_was_segmented():
             assert self._picture is not None
             self._waiting.appendleft(Again(self._picture, request.request_id))
         return [Send(Ok(type="ok", of=request.type, request_id=request.request_id))]

@@ -59,6 +59,7 @@ from streamseg.service.protocol import (
     Remove,
     SessionLimits,
     Start,
+    Undo,
 )
 from streamseg.service.session import Session
 from streamseg.settings import Limits, Settings
@@ -249,6 +250,7 @@ class Connection:
             multimask=start.multimask,
             score_threshold=start.score_threshold,
             refine=self._refine(start),
+            track=self._settings.track,
         )
         if start.source == "file":
             self._metrics.sessions.inc()
@@ -276,13 +278,16 @@ class Connection:
                 await self._say(stream, request, change.newest_frame, request.request_id)
             case Remove(object_id=object_id):
                 stream.pipeline.remove(object_id)
+            case Undo():
+                stream.pipeline.undo()
             case _:
                 stream.pipeline.reset()
 
     async def _say(self, stream: _Stream, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
         def say() -> None:
             prompt = fields.to_prompt(newest_frame, stream.limits.max_image_pixels)
-            stream.pipeline.add_prompt(prompt, fields.replace, request_id)
+            on_next = stream.start.source == "frames" and fields.frame is None
+            stream.pipeline.add_prompt(prompt, fields.replace, request_id, on_next)
 
         # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
         if fields.mask is None:
