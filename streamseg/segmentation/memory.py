@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
     from sam2.modeling.sam2_base import SAM2Base
 
+    from streamseg.segmentation.memory_attention import Projected
+
 CellBox: TypeAlias = tuple[int, int, int, int]
 
 # After SAMURAI (Yang et al., 2024): only memories with a higher predicted IoU are attended to ...
@@ -29,6 +31,7 @@ class Memory:
 
     ``logits``: the coarse mask (1, 1, 4h, 4w), kept while the frame can be corrected; ``pointer``: (1, C);
     ``features``: mask memory (1, D, h, w) in bfloat16 as the reference keeps it, as long as it may be attended to;
+    ``projected``: the same, ready for attention, where that pays;
     ``object_score``: logit, above 0 where the object is seen; ``score``: predicted IoU. ``box_cells``: where the mask
     is, in cells of ``logits``, if that was asked for; ``plausible``: no sudden jump led there.
     """
@@ -38,6 +41,7 @@ class Memory:
     features: torch.Tensor | None
     object_score: float
     score: float
+    projected: Projected | None = None
     box_cells: CellBox | None = None
     plausible: bool = True
 
@@ -172,8 +176,13 @@ class MemoryBank:
             elif (age >= rule.mask_reach + window and memory.features is not None) or (
                 age >= window and memory.logits is not None
             ):
-                features = None if age >= rule.mask_reach + window else memory.features
-                self.recent[number] = replace(memory, features=features, logits=None)
+                gone = age >= rule.mask_reach + window
+                self.recent[number] = replace(
+                    memory,
+                    logits=None,
+                    features=None if gone else memory.features,
+                    projected=None if gone else memory.projected,
+                )
         for number, memory in self.conditioning.items():
             if newest - number >= window and memory.logits is not None:
                 self.conditioning[number] = replace(memory, logits=None)

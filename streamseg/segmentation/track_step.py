@@ -17,6 +17,7 @@ from sam2.modeling.sam2_utils import get_1d_sine_pe
 
 from streamseg.segmentation.decode import LOGIT_RANGE, OBJECTS_PER_BATCH
 from streamseg.segmentation.memory import Attended, Memory
+from streamseg.segmentation.memory_attention import Projected, can_project, fuse, project
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -138,6 +139,9 @@ def _memories(
         is_mask_from_pts=prompted,
     )
     encoded = encoded.to(torch.bfloat16)
+    projected: Sequence[Projected | None] = [None] * count
+    if can_project(model, features):
+        projected = project(model, encoded, _mask_position(model, features))
     scores = heads.scores.tolist()
     object_scores = heads.object_scores[:, 0].tolist()
     # Slices of a batch would keep the whole of it alive for as long as one object is remembered.
@@ -148,6 +152,7 @@ def _memories(
             encoded[place : place + 1].clone(),
             object_scores[place],
             scores[place],
+            projected[place],
         )
         for place in range(count)
     ]
@@ -157,6 +162,11 @@ def _attend(model: SAM2Base, features: FrameFeatures, attended: Sequence[Attende
     """The frame in the light of what is remembered, (B, C, h, w); all of ``attended`` have one shape."""
     device = features.vision.device
     count = len(attended)
+    known = [[memory.projected for _, memory in one.masks] for one in attended]
+    ready = [[memory for memory in one if memory is not None] for one in known]
+    if attended[0].pointers and all(len(one) == len(masks) for one, masks in zip(ready, known, strict=True)):
+        places = [place for place, _ in attended[0].masks]
+        return _map(fuse(model, features, places, ready, _pointer_tokens(model, attended, device)), features)
     tokens: list[torch.Tensor] = []
     positions: list[torch.Tensor] = []
     where = _mask_position(model, features)
