@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from footprint import descriptors, rss_mib, threads
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from websockets.asyncio.client import ClientConnection, connect
@@ -109,14 +110,7 @@ def make_pictures(width: int, height: int) -> list[tuple[bytes, NDArray[np.uint8
 
 
 def measure(process: int, requests: int) -> Memory:
-    status = Path(f"/proc/{process}/status").read_text("ascii")
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    return Memory(
-        requests,
-        int(fields["VmRSS"].split()[0]) / 1024,
-        len(list(Path(f"/proc/{process}/fd").iterdir())),
-        int(fields["Threads"]),
-    )
+    return Memory(requests, rss_mib(process), descriptors(process), threads(process))
 
 
 async def request(socket: ClientConnection, jpeg: bytes, click: tuple[int, int], report: Report) -> None:

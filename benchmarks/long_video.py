@@ -9,7 +9,6 @@ Python objects, at even steps. ``--every N`` decodes all frames and segments eve
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import tempfile
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import torch
+from footprint import Footprint, rss_mib
 
 from streamseg.engine import Engine
 from streamseg.media.sampling import Sampling
@@ -63,13 +62,6 @@ def loop(clip: Path, target: Path, seconds: float) -> None:
                     container.mux(packet)
 
 
-def rss_mib(pid: int | str) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def children_mib() -> float:
     total = 0.0
     for task in Path("/proc/self/task").iterdir():
@@ -79,17 +71,16 @@ def children_mib() -> float:
 
 
 def sample(progress: Progress) -> Sample:
-    gc.collect()
-    held = gc.get_objects()
+    held = Footprint.now()
     return Sample(
         time_s=round(progress.time_s, 1),
         frames=progress.frames,
-        rss_mib=round(rss_mib("self"), 1),
+        rss_mib=held.rss_mib,
         children_mib=round(children_mib(), 1),
-        descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        threads=sum(1 for _ in Path("/proc/self/task").iterdir()),
-        tensors=sum(issubclass(type(one), torch.Tensor) for one in held),
-        objects=len(held),
+        descriptors=held.descriptors,
+        threads=held.threads,
+        tensors=held.tensors,
+        objects=held.objects,
     )
 
 

@@ -30,16 +30,17 @@ import cv2
 import numpy as np
 import timm
 import torch
-from metrics import Mask, clip_j_and_f, iou
+from annotated_clips import PROMPTS, Clip, Table, clip_figures, evaluation_clips, load_nano, print_table
+from metrics import Mask, iou
 from numpy.typing import NDArray
+from reference_tracker import say
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-from streamseg.models.nano import WEIGHTS_PATH, build_nano, optimise_for_cpu
+from streamseg.media.frame import RgbImage
+from streamseg.models.nano import WEIGHTS_PATH
 from streamseg.models.nano.training.clips import ClipMaker
-from streamseg.models.nano.training.convert import load_checkpoint_into
 from streamseg.models.nano.training.dataset import (
     IGNORED_ID,
-    AnnotatedClips,
     AnnotatedImages,
     is_held_out,
     source_of,
@@ -48,25 +49,16 @@ from streamseg.models.nano.training.dataset import (
 from streamseg.models.nano.training.prompts import box_xyxy, centre_click_xy, correction_click
 from streamseg.models.nano.training.scenes import SceneMaker
 from streamseg.models.nano.trunk import TRUNK_NAME
+from streamseg.segmentation.prompts import Prompt
 
 _SMALLEST_INSTANCE_PX = 150
 _INSTANCES_PER_IMAGE = 2
-_PROMPTS = ("mask", "box", "click")
 # The sources of the dev split whose objects are what people click.
 _MAIN_DEV_SOURCES = ("ecssd", "duts", "horse", "human", "ccp")
 _DEV_CLIPS = 24
 _DEV_CLIP_FRAMES = 16
 # From here on every slot of the memory and of the pointers is taken.
 _FULL_MEMORY_FRAMES = 17
-
-Clip = tuple[list[NDArray[np.uint8]], list[Mask]]
-
-
-def load_model(weights: Path) -> Any:
-    """The model with the weights of a safetensors file or, averaged, of a training checkpoint."""
-    model = build_nano()
-    load_checkpoint_into(model, weights)
-    return optimise_for_cpu(model.eval())
 
 
 def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
@@ -78,7 +70,7 @@ def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
     return sorted(masks, key=lambda mask: -int(mask.sum()))[:_INSTANCES_PER_IMAGE]
 
 
-def image_figures(model: Any, images: AnnotatedImages, keys: list[str]) -> dict[str, dict[str, float]]:
+def image_figures(model: Any, images: AnnotatedImages, keys: list[str]) -> Table:
     """Mean IoU by source and over all: one click, box, three clicks; and the score's mean error."""
     predictor = SAM2ImagePredictor(model)
     cells = model.image_size // 16
@@ -136,44 +128,24 @@ def _ask(
     return masks[best].astype(bool), float(scores[best])
 
 
-def clip_figures(model: Any, clips: dict[str, Clip], prompts: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """J, F and their mean for every clip and over all, by kind of the first frame's prompt."""
-    table: dict[str, dict[str, float]] = {}
-    for name, (rgbs, wanted) in clips.items():
-        row: dict[str, float] = {}
-        for prompt in prompts:
-            j, f = clip_j_and_f(track(model, rgbs, wanted[0], prompt), wanted)
-            row |= {f"{prompt} J": j, f"{prompt} F": f, f"{prompt} J&F": (j + f) / 2}
-        table[name] = {key: round(value, 4) for key, value in row.items()}
-    table["mean"] = {key: round(float(np.mean([row[key] for row in table.values()])), 4) for key in row}
-    return table
-
-
 @torch.inference_mode()
-def track(model: Any, rgbs: list[NDArray[np.uint8]], first: Mask, prompt: str) -> list[Mask]:
-    """Masks of an object on every frame, from a prompt made of its first mask.
+def track(model: Any, rgbs: list[RgbImage], prompt: Prompt) -> list[Mask]:
+    """Masks of an object on every frame, from a prompt on the first one.
 
     Args:
         model: a `SAM2VideoPredictor`.
         rgbs: frames, uint8 (H, W, 3).
-        first: the object on the first frame.
-        prompt: `mask`, `box` or `click`.
+        prompt: of frame 0.
     """
     with tempfile.TemporaryDirectory() as folder:
         _write_frames(rgbs, Path(folder))
         state = model.init_state(folder)
-    if prompt == "mask":
-        model.add_new_mask(state, 0, 1, first)
-    elif prompt == "box":
-        model.add_new_points_or_box(state, 0, 1, box=np.array(box_xyxy(first), np.float32))
-    else:
-        x, y = centre_click_xy(first)
-        model.add_new_points_or_box(state, 0, 1, points=[[x + 0.5, y + 0.5]], labels=[1])
+    say(model, state, prompt)
     return [(logits[0, 0] > 0).cpu().numpy() for _, _, logits in model.propagate_in_video(state)]
 
 
 @torch.inference_mode()
-def cost_figures(model: Any, frames: int = 32) -> dict[str, dict[str, float]]:
+def cost_figures(model: Any, frames: int = 32) -> Table:
     """Milliseconds of a tracked frame with a full memory, beside a forward pass of the bare trunk network.
 
     The two alternate, and medians count, so that other work on the machine disturbs both alike.
@@ -217,15 +189,6 @@ def _write_frames(rgbs: list[NDArray[np.uint8]], folder: Path) -> None:
         cv2.imwrite(path, np.ascontiguousarray(rgb[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 95])
 
 
-def _eval_clips(path: Path) -> dict[str, Clip]:
-    stored = AnnotatedClips([path])
-    loaded = {}
-    for name in stored.names:
-        frames = [stored.load(name, index) for index in range(stored.length(name))]
-        loaded[name] = ([rgb for rgb, _ in frames], [mask for _, mask in frames])
-    return loaded
-
-
 def _dev_clips(images: AnnotatedImages, keys: list[str]) -> dict[str, Clip]:
     clips = ClipMaker(SceneMaker(images, keys, 384))
     loaded = {}
@@ -239,13 +202,6 @@ def _dev_clips(images: AnnotatedImages, keys: list[str]) -> dict[str, Clip]:
     return loaded
 
 
-def _print(title: str, table: dict[str, dict[str, float]]) -> None:
-    columns = list(next(iter(table.values())))
-    print(f"\n{title}\n{'':16s}" + "".join(f"{column:>12s}" for column in columns))
-    for name, row in table.items():
-        print(f"{name:16s}" + "".join(f"{row[column]:12.3f}" for column in columns))
-
-
 def main() -> None:
     """Parse the command line, measure, print tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -253,21 +209,21 @@ def main() -> None:
     parser.add_argument("--dev", action="store_true", help="measure on the held-out training images")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or training checkpoint")
     parser.add_argument("--only", choices=["images", "clips", "cost"], help="measure one part")
-    parser.add_argument("--prompts", nargs="+", choices=_PROMPTS, default=list(_PROMPTS), help="first-frame prompts")
+    parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=list(PROMPTS), help="first-frame prompts")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
     logging.getLogger().setLevel(logging.WARNING)
-    model = load_model(options.weights)
-    tables: dict[str, dict[str, dict[str, float]]] = {}
-    parts: Iterator[tuple[str, Callable[[], dict[str, dict[str, float]]]]] = _parts(model, options)
+    model = load_nano(options.weights).predictor
+    tables: dict[str, Table] = {}
+    parts: Iterator[tuple[str, Callable[[], Table]]] = _parts(model, options)
     for title, measure in parts:
         tables[title] = measure()
-        _print(title, tables[title])
+        print_table(title, tables[title])
     if options.json:
         options.json.write_text(json.dumps(tables, indent=1))
 
 
-def _parts(model: Any, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[str, dict[str, float]]]]]:
+def _parts(model: Any, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Table]]]:
     if options.only == "cost":
         yield "cost of a frame, one object", lambda: cost_figures(model)
         return
@@ -281,8 +237,11 @@ def _parts(model: Any, options: argparse.Namespace) -> Iterator[tuple[str, Calla
     if options.only != "clips":
         yield f"images, {split}", lambda: image_figures(model, images, keys)
     if options.only != "images":
-        clips = _dev_clips(images, keys) if options.dev else _eval_clips(options.data / "eval-video.tar")
-        yield f"clips, {split}", lambda: clip_figures(model, clips, tuple(options.prompts))
+        clips = _dev_clips(images, keys) if options.dev else evaluation_clips(options.data)
+        yield (
+            f"clips, {split}",
+            lambda: clip_figures(lambda rgbs, prompt: track(model, rgbs, prompt), clips, options.prompts),
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """``sam2``'s own video predictor, driven as a stream must drive it: what it says may only depend on the past.
 
-Propagate to frame k-1, add the prompts of frame k, go on from k; a correction is added to a frame that was just tracked.
+Propagate to frame k-1, add the prompts of frame k, go on from k; a correction is added to a frame that was just
+tracked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,22 @@ from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
 from streamseg.segmentation.embedding import to_model_input
 from streamseg.segmentation.prompts import Prompt
+
+
+def say(predictor: Any, state: dict[str, Any], prompt: Prompt) -> None:
+    """Give a prompt to a ``SAM2VideoPredictor`` whose inference state is ``state``."""
+    if prompt.mask is not None:
+        predictor.add_new_mask(state, prompt.frame, prompt.object_id, prompt.mask)
+    if prompt.points or prompt.box is not None:
+        predictor.add_new_points_or_box(
+            state,
+            prompt.frame,
+            prompt.object_id,
+            points=prompt.points or None,
+            labels=prompt.point_labels or None,
+            box=prompt.box,
+            clear_old_points=prompt.box is not None,
+        )
 
 
 class CausalReference:
@@ -59,7 +76,7 @@ class CausalReference:
         """
         for number in range(self._state["num_frames"]):
             for prompt in (one for one in prompts if one.frame == number):
-                self._say(prompt)
+                say(self._predictor, self._state, prompt)
             if not self._state["obj_ids"]:
                 yield number, {}
                 continue
@@ -67,24 +84,10 @@ class CausalReference:
                 pass
             due = [one for one in corrections if one.frame == number]
             for correction in due:
-                self._say(correction)
+                say(self._predictor, self._state, correction)
             if due:
                 self._predictor.propagate_in_video_preflight(self._state)
             yield number, self._coarse(number)
-
-    def _say(self, prompt: Prompt) -> None:
-        if prompt.mask is not None:
-            self._predictor.add_new_mask(self._state, prompt.frame, prompt.object_id, prompt.mask)
-        if prompt.points or prompt.box is not None:
-            self._predictor.add_new_points_or_box(
-                self._state,
-                prompt.frame,
-                prompt.object_id,
-                points=prompt.points or None,
-                labels=prompt.point_labels or None,
-                box=prompt.box,
-                clear_old_points=prompt.box is not None,
-            )
 
     def _coarse(self, number: int) -> dict[int, torch.Tensor]:
         found = {}

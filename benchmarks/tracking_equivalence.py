@@ -4,7 +4,8 @@ Three objects on a real clip, prompted by box, click and mask on several frames,
 are the embedded `nano` and a randomly initialised ``sam2.1-hiera-tiny`` whose object score is biased so that its masks
 are not empty. Fails if fewer than 80 % of the object-frames have a mask, or if a logit is farther off than the limit.
 
-    python benchmarks/tracking_equivalence.py CLIP [--frames 200] [--model nano|tiny|all] [--tiny-size 256] [--json FILE]
+    python benchmarks/tracking_equivalence.py CLIP [--frames 200] [--model nano|tiny|all] [--tiny-size 256]
+        [--json FILE]
 """
 
 from __future__ import annotations

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
 
 from numpy.typing import NDArray
 
+from streamseg.backwards import EarlierAnswers, track_backwards
 from streamseg.engine import Engine
-from streamseg.errors import BadPromptError
+from streamseg.errors import BadPromptError, BadSettingError
 from streamseg.media.frame import Frame
 from streamseg.media.image import ImageLimits, decode_image
 from streamseg.media.sampling import Choice, Sampling
@@ -116,6 +117,7 @@ class Model:
         start_s: float | None = None,
         end_s: float | None = None,
         hold: bool = False,
+        backwards: bool = False,
         multimask: bool = False,
         score_threshold: float | None = None,
         refine: RefineOptions | None = None,
@@ -128,8 +130,9 @@ class Model:
         video memory, as ``track`` says; ``image`` segments each frame by itself, with ``carry`` from the object's mask
         on the one before. ``every`` Nth frame, or at most ``fps`` a second,
         from ``start_s`` to ``end_s``; with ``hold`` the frames between are given too, with the last masks and marked
-        ``held``. Closing the iterator ends its threads. Raises UnsupportedMediaError, TooLargeError, NotFoundError,
-        BadPromptError (a prompt that does not fit the frame), BadSettingError.
+        ``held``. ``backwards``: first track each object from its first prompt back to the start, which needs a path or
+        a file object and the mode ``track``. Closing the iterator ends its threads. Raises UnsupportedMediaError,
+        TooLargeError, NotFoundError, BadPromptError (a prompt that does not fit the frame), BadSettingError.
         """
         asked = list(prompts)
         if not asked:
@@ -144,7 +147,9 @@ class Model:
             refine=refine or RefineOptions(),
             track=track or TrackOptions(),
         )
-        return self._stream(source, asked, sampling, always, options, limits)
+        if backwards and (mode != "track" or not _is_file(source)):
+            raise BadSettingError('backwards needs a path or a file object, and the mode "track"')
+        return self._stream(source, asked, sampling, always, options, limits, backwards)
 
     def _stream(
         self,
@@ -154,22 +159,48 @@ class Model:
         always: set[int],
         options: StreamOptions,
         limits: VideoLimits | None,
+        backwards: bool,
     ) -> Iterator[FrameResult]:
         with ExitStack() as stack:
-            if isinstance(source, str | Path) or hasattr(source, "read"):
+            pipeline = Pipeline(self.engine, options)
+            stack.callback(pipeline.close)
+            earlier = None
+            if backwards:
+                answers = self._earlier(
+                    pipeline, cast("str | Path | BinaryIO", source), prompts, sampling, always, limits
+                )
+                earlier = stack.enter_context(closing(answers)).get
+            if _is_file(source):
                 reader = stack.enter_context(VideoReader(cast("str | Path | BinaryIO", source), limits=limits))
                 for prompt in prompts:
                     prompt.check(reader.info.width, reader.info.height)
                 frames = reader.frames(sampling, always)
             else:
-                frames = _sampled(source, sampling, always)
-            pipeline = Pipeline(self.engine, options)
-            stack.callback(pipeline.close)
-            results = stack.enter_context(closing(segment_stream(pipeline, frames, prompts)))
+                frames = _sampled(cast("Iterable[NDArray[Any] | Frame]", source), sampling, always)
+            results = stack.enter_context(closing(segment_stream(pipeline, frames, prompts, earlier)))
             for _, result in results:
                 for rejected in pipeline.take_rejected():
                     raise rejected.error
                 yield result
+
+    @staticmethod
+    def _earlier(
+        pipeline: Pipeline,
+        source: str | Path | BinaryIO,
+        prompts: list[Prompt],
+        sampling: Sampling,
+        always: set[int],
+        limits: VideoLimits | None,
+    ) -> EarlierAnswers:
+        @contextmanager
+        def reopen() -> Iterator[Iterator[tuple[Frame, Choice]]]:
+            with VideoReader(source, limits=limits) as reader:
+                for prompt in prompts:
+                    prompt.check(reader.info.width, reader.info.height)
+                yield reader.frames(sampling, always)
+
+        with closing(pipeline.beside()) as behind:
+            return track_backwards(behind, reopen, prompts)
 
     def close(self) -> None:
         """End the inference thread."""
@@ -182,6 +213,10 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _is_file(source: object) -> bool:
+    return isinstance(source, str | Path) or hasattr(source, "read")
 
 
 def _sampled(

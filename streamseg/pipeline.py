@@ -68,6 +68,23 @@ class _Step:
         return self.segmenter.step(model, self.frame, self.prompts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Save:
+    tracker: Tracker
+
+    def run(self, model: LoadedModel) -> bytes:
+        return self.tracker.save(model)
+
+
+@dataclass(frozen=True, slots=True)
+class _Restore:
+    tracker: Tracker
+    data: bytes
+
+    def run(self, model: LoadedModel) -> None:
+        self.tracker.restore(model, self.data)
+
+
 class Pipeline:
     """One stream. Frames come one after the other; prompts may come at any time, from any thread."""
 
@@ -76,6 +93,7 @@ class Pipeline:
     ) -> None:
         self._engine = engine
         self._options = options or StreamOptions()
+        self._limits = limits
         self._segmenter = _segmenter(engine.model, self._options, limits)
         self._closed = False
 
@@ -102,6 +120,35 @@ class Pipeline:
     def take_rejected(self) -> list[Rejected]:
         """See ``Segmenter.take_rejected``."""
         return self._segmenter.take_rejected()
+
+    def save_state(self) -> bytes:
+        """What the tracker remembers, for ``restore_state`` of another pipeline with the same model.
+
+        Raises BadStateError in another mode than ``track``.
+        """
+        return self._engine.submit(_Save(self._tracker()), self).result().value
+
+    def restore_state(self, data: bytes) -> None:
+        """Go on from a saved state: the same masks on the frames that come. BadStateError if it is none."""
+        self._engine.submit(_Restore(self._tracker(), data), self).result()
+
+    def beside(self) -> Pipeline:
+        """A fresh pipeline with the same model and options."""
+        return Pipeline(self._engine, self._options, self._limits)
+
+    @property
+    def options(self) -> StreamOptions:
+        return self._options
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's square input in pixels."""
+        return self._engine.model.image_size
+
+    def _tracker(self) -> Tracker:
+        if not isinstance(self._segmenter, Tracker):
+            raise BadStateError('there is a state to keep in the mode "track" only')
+        return self._segmenter
 
     def process(self, frame: Frame) -> FrameResult:
         """Segment one frame with the prompts so far, blocking.

@@ -11,7 +11,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
-from streamseg.errors import CancelledWorkError, StreamsegError
+from streamseg.backwards import EarlierAnswers, track_backwards
+from streamseg.errors import BadSettingError, CancelledWorkError, StreamsegError
 from streamseg.export.recording import RecordingSink
 from streamseg.media.audio import extract_audio
 from streamseg.media.sampling import Choice, Sampling
@@ -34,7 +35,8 @@ VideoSource: TypeAlias = "str | Path | BinaryIO"
 class Progress:
     """How far it is: ``frames`` done of ``total`` (an estimate, where one can be had), at ``time_s`` of the source.
 
-    ``fps``: frames a second so far; ``eta_s``: seconds left.
+    ``fps``: frames a second so far; ``eta_s``: seconds left. ``backwards``: frames tracked backwards, which comes first
+    where it was asked for; the other numbers are of the way forwards.
     """
 
     frames: int
@@ -42,6 +44,7 @@ class Progress:
     time_s: float
     fps: float
     eta_s: float | None
+    backwards: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class RecordingJob:
 
     ``source``: a path or an open file. ``prompts``: each for its own frame. ``folder``: where results go (it must
     exist), in ``formats`` (see ``RecordingSink``); without formats nothing is written. ``untrusted``: decode in a child
-    process.
+    process. ``backwards``: also track each object from its first prompt to the start (mode ``track``).
     """
 
     source: VideoSource
@@ -75,6 +78,7 @@ class RecordingJob:
     render: RenderOptions | None = None
     limits: VideoLimits | None = None
     untrusted: bool = False
+    backwards: bool = False
 
     def run(
         self,
@@ -92,19 +96,25 @@ class RecordingJob:
         """
         began_s = time.perf_counter()
         stop = cancelled or Event()
-        with _open(self, stop) as reader:
-            for prompt in self.prompts:
-                prompt.check(reader.info.width, reader.info.height)
+        if self.backwards and pipeline.options.mode != "track":
+            raise BadSettingError('backwards is for the mode "track"')
+        with self._earlier(pipeline, on_progress, stop) as earlier, _open(self, stop) as reader:
+            self._check_prompts(reader.info)
             if on_info is not None:
                 on_info(reader.info)
             with self._sound(reader, stop) as audio:
-                return self._run(pipeline, reader, audio, began_s, stop, on_progress, on_result)
+                return self._run(pipeline, reader, audio, earlier, began_s, stop, on_progress, on_result)
+
+    def _check_prompts(self, info: VideoInfo) -> None:
+        for prompt in self.prompts:
+            prompt.check(info.width, info.height)
 
     def _run(
         self,
         pipeline: Pipeline,
         reader: VideoReader | UntrustedVideo,
         audio: Path | None,
+        earlier: EarlierAnswers | None,
         began_s: float,
         stop: Event,
         on_progress: Callable[[Progress], None] | None,
@@ -123,7 +133,14 @@ class RecordingJob:
             render=self.render,
             audio=audio,
         )
-        with sink, closing(segment_stream(pipeline, self._frames(reader, stop), self.prompts)) as results:
+        with (
+            sink,
+            closing(
+                segment_stream(
+                    pipeline, self._frames(reader, stop), self.prompts, None if earlier is None else earlier.get
+                )
+            ) as results,
+        ):
             started_s = time.perf_counter()
             for frame, result in results:
                 sink.write(frame, result)
@@ -165,6 +182,31 @@ class RecordingJob:
             # The reader gave up, because this is to end.
             if not stop.is_set():
                 raise
+
+    @contextmanager
+    def _earlier(
+        self, pipeline: Pipeline, on_progress: Callable[[Progress], None] | None, stop: Event
+    ) -> Iterator[EarlierAnswers | None]:
+        if not self.backwards or not any(prompt.frame for prompt in self.prompts):
+            yield None
+            return
+
+        @contextmanager
+        def reopen() -> Iterator[Iterator[tuple[Frame, Choice]]]:
+            with _open(self, stop) as reader:
+                yield self._frames(reader, stop)
+
+        def tell(frames: int) -> None:
+            if on_progress is not None:
+                on_progress(Progress(0, None, 0.0, 0.0, None, backwards=frames))
+
+        with _open(self, stop) as reader:
+            self._check_prompts(reader.info)
+        with (
+            closing(pipeline.beside()) as behind,
+            closing(track_backwards(behind, reopen, self.prompts, on_progress=tell, cancelled=stop)) as answers,
+        ):
+            yield answers
 
     @contextmanager
     def _sound(self, reader: VideoReader | UntrustedVideo, stop: Event) -> Iterator[Path | None]:

@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Chosen: TypeAlias = "tuple[Frame, Choice]"
+Submitted: TypeAlias = "Done[list[Answer]]"
 
 # Frames decoded ahead, and frames between the model and the reader: enough that no stage waits for another one's
 # jitter, few enough that a 4K stream stays within some hundred MB.
@@ -35,18 +36,22 @@ RETRY_S = 0.02
 
 
 def segment_stream(
-    pipeline: Pipeline, frames: Iterable[Chosen], prompts: Sequence[Prompt] = ()
+    pipeline: Pipeline,
+    frames: Iterable[Chosen],
+    prompts: Sequence[Prompt] = (),
+    earlier: Callable[[int], list[Answer]] | None = None,
 ) -> Generator[tuple[Frame, FrameResult], None, None]:
     """Segment the chosen frames of a source, in order.
 
     ``frames``: frames with what is to be done with each (``VideoReader.frames``). Each of ``prompts`` is applied to its
     own frame, or to the next one that comes, if sampling left that one out. Every object has its place in all results,
-    in the order of the prompts; it is ``lost`` before its first prompt. Closing the iterator ends its threads.
+    in the order of the prompts; it is ``lost`` before its first prompt, unless ``earlier`` knows of it on a
+    frame of that index. Closing the iterator ends its threads.
     """
     order = tuple(dict.fromkeys(prompt.object_id for prompt in prompts))
     waiting = list(prompts)
     results: deque[Future[tuple[Frame, FrameResult]]] = deque()
-    finisher = _Finisher(pipeline, order)
+    finisher = _Finisher(pipeline, order, earlier)
     with _Ahead(frames, FRAMES_AHEAD) as ahead, ThreadPoolExecutor(1, "streamseg-finish") as pool:
         try:
             for (frame, choice), decode_ms in ahead:
@@ -55,7 +60,7 @@ def segment_stream(
                 else:
                     due = [prompt for prompt in waiting if prompt.frame <= frame.index]
                     waiting = [prompt for prompt in waiting if prompt.frame > frame.index]
-                    answers = _submit(pipeline, frame, due)
+                    answers = submit_patiently(pipeline, frame, due)
                     results.append(pool.submit(finisher.finish, frame, answers, decode_ms))
                 while len(results) >= FRAMES_IN_WORK:
                     yield results.popleft().result()
@@ -66,7 +71,8 @@ def segment_stream(
                 result.cancel()
 
 
-def _submit(pipeline: Pipeline, frame: Frame, prompts: Sequence[Prompt]) -> Future[Done[list[Answer]]]:
+def submit_patiently(pipeline: Pipeline, frame: Frame, prompts: Sequence[Prompt]) -> Future[Submitted]:
+    """Queue a frame for the model as soon as there is room."""
     while True:
         try:
             return pipeline.submit(frame, prompts)
@@ -78,13 +84,19 @@ def _submit(pipeline: Pipeline, frame: Frame, prompts: Sequence[Prompt]) -> Futu
 class _Finisher:
     """Runs on one thread, so that frames are finished in order."""
 
-    def __init__(self, pipeline: Pipeline, order: tuple[int, ...]) -> None:
+    def __init__(
+        self, pipeline: Pipeline, order: tuple[int, ...], earlier: Callable[[int], list[Answer]] | None
+    ) -> None:
         self._pipeline = pipeline
+        self._earlier = earlier
         self._order = order
         self._last: FrameResult | None = None
 
-    def finish(self, frame: Frame, answers: Future[Done[list[Answer]]], decode_ms: float) -> tuple[Frame, FrameResult]:
-        result = self._complete(self._pipeline.finish(frame, answers.result(), decode_ms))
+    def finish(self, frame: Frame, answers: Future[Submitted], decode_ms: float) -> tuple[Frame, FrameResult]:
+        done = answers.result()
+        if self._earlier is not None:
+            done = replace(done, value=[*done.value, *self._earlier(frame.index)])
+        result = self._complete(self._pipeline.finish(frame, done, decode_ms))
         self._last = result
         return frame, result
 

@@ -194,6 +194,15 @@ def segment(
             rich_help_panel=MASKS,
         ),
     ] = "track",
+    backwards: Annotated[
+        bool,
+        typer.Option(
+            "--backwards",
+            metavar="",
+            help="Videos: also follow each object from its first prompt back to the start.",
+            rich_help_panel=MASKS,
+        ),
+    ] = False,
     multimask: Annotated[
         bool,
         typer.Option("--multimask", metavar="", help="Pictures: also the other readings.", rich_help_panel=MASKS),
@@ -263,6 +272,7 @@ def segment(
         out=out,
         formats=formats,
         mode=mode,
+        backwards=backwards,
         multimask=multimask,
         score_threshold=score_threshold,
         window=window,

@@ -32,6 +32,7 @@ class Job:
     prompts: tuple[Prompt, ...]
     out: OutputFolder
     mode: Mode
+    backwards: bool
     multimask: bool
     score_threshold: float | None
     window: tuple[float, float] | None
@@ -52,6 +53,7 @@ class Job:
         out: Path,
         formats: str,
         mode: Mode,
+        backwards: bool,
         multimask: bool,
         score_threshold: float | None,
         window: str | None,
@@ -76,6 +78,8 @@ class Job:
         changed = {name: value for name, value in refine.items() if value is not None}
         if changed and no_refine:
             raise WrongUsageError("--no-refine does not go with other options of the clean-up")
+        if backwards and mode != "track":
+            raise WrongUsageError("--backwards goes with --mode track")
         times = {name: read_time(f"--{name.removesuffix('_s')}", sampling[name]) for name in ("start_s", "end_s")}
         return cls(
             inputs=tuple(inputs),
@@ -83,6 +87,7 @@ class Job:
             prompts=tuple(prompts),
             out=OutputFolder(out, read_formats(formats)),
             mode=mode,
+            backwards=backwards,
             multimask=multimask,
             score_threshold=score_threshold,
             window=read_window(window),

@@ -74,7 +74,10 @@ class _Here:
             job.out.make_for_video(folder)
 
         def tell(now: Progress) -> None:
-            progress.update(now.frames, now.total, now.fps, now.eta_s)
+            if now.backwards:
+                progress.backwards(now.backwards)
+            else:
+                progress.update(now.frames, now.total, now.fps, now.eta_s)
 
         options = StreamOptions(
             mode=job.mode, score_threshold=job.score_threshold, refine=self.refine, track=self.settings.track
@@ -88,6 +91,7 @@ class _Here:
             video=job.video,
             limits=self.settings.limits.video() if job.untrusted else own_limits(),
             untrusted=job.untrusted,
+            backwards=job.backwards,
         )
         with contextlib.closing(Pipeline(self.model.engine, options, limits)) as pipeline:
             done = recording.run(pipeline, on_info=prepare, on_progress=tell, cancelled=cancelled)

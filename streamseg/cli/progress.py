@@ -63,6 +63,10 @@ class VideoProgress:
         """So much of the file is at the server."""
         self._show(sent_bytes, size_bytes, f"{sent_bytes / 1e6:.1f} of {size_bytes / 1e6:.1f} MB sent")
 
+    def backwards(self, frames: int) -> None:
+        """So many frames were tracked backwards."""
+        self._show(0, None, f"backwards, {frames} frames")
+
     def wait(self, place: int) -> None:
         """The file is number ``place`` in the server's line."""
         self._show(0, None, f"number {place} in the server's line")

@@ -73,6 +73,8 @@ class _AtServer:
         def tell(now: RemoteProgress) -> None:
             if now.waiting is not None:
                 progress.wait(now.waiting)
+            elif now.backwards:
+                progress.backwards(now.backwards)
             elif now.stage == "upload":
                 progress.upload(now.sent_bytes, now.size_bytes)
             else:
@@ -90,6 +92,7 @@ class _AtServer:
             container=job.video.container,
             quality=job.video.quality,
             max_side_px=job.video.max_side_px,
+            backwards=job.backwards,
             mode=job.mode,
             score_threshold=job.score_threshold,
             refine=self.refine,

@@ -199,6 +199,7 @@ class AsyncClient:
         start_s: float | None = None,
         end_s: float | None = None,
         hold: bool = False,
+        backwards: bool = False,
         video: bool = True,
         container: Literal["mp4", "webm"] = "mp4",
         quality: int = 75,
@@ -216,7 +217,8 @@ class AsyncClient:
         ``points_xy_px``, ``labels``, ``box_xyxy_px`` speak of object 1 on the first frame, or on the one that is shown
         at ``time_s``; each of ``prompts`` speaks of the frame that it names, unless ``time_s`` is given. ``every``,
         ``fps``, ``start_s``, ``end_s``, ``hold``: see ``Sampling``; only segmented frames have results, held ones are
-        in the files alone. ``mode``, ``carry``: see ``stream``. ``video``: make an overlay video, in ``container`` (see
+        in the files alone. ``backwards``: also track each object from its first prompt back to the start.
+        ``mode``, ``carry``: see ``stream``. ``video``: make an overlay video, in ``container`` (see
         ``VideoOptions``).
         ``out``: a folder into which overlay and masks.jsonl are fetched at the end; default: they stay at the server,
         for a while. ``on_progress``: called while the file is sent and processed. ``cancelled``: set it, from any
@@ -240,6 +242,8 @@ class AsyncClient:
         start["sampling"] = {"every": every, "fps": fps, "start_s": start_s, "end_s": end_s, "hold": hold}
         options = {"container": container, "quality": quality, "max_side_px": max_side_px}
         start["video"] = options if video else None
+        if backwards:
+            start["backwards"] = True
         return await AsyncRecording.open(
             await self._open(),
             start,

@@ -29,14 +29,16 @@ LOOK_EVERY_S = 0.2
 class RemoteProgress:
     """How far a file is: sent to the server, waiting there for its turn, then being processed.
 
-    ``sent_bytes`` of ``size_bytes`` are at the server. ``waiting``: its place in the server's line, from 1. ``frames``
-    are done of ``total`` (an estimate, where there is one), up to ``time_s``, at ``fps``; ``eta_s``: seconds left.
+    ``sent_bytes`` of ``size_bytes`` are at the server. ``waiting``: its place in the server's line, from 1.
+    ``backwards``: frames that were tracked backwards so far, before the way forwards begins. ``frames`` are done of
+    ``total`` (an estimate, where there is one), up to ``time_s``, at ``fps``; ``eta_s``: seconds left.
     """
 
     stage: Literal["upload", "waiting", "processing"]
     sent_bytes: int
     size_bytes: int
     waiting: int | None = None
+    backwards: int = 0
     frames: int = 0
     total: int | None = None
     time_s: float = 0.0
@@ -304,6 +306,7 @@ def _progress(fields: Mapping[str, Any], sent_bytes: int, size_bytes: int) -> Re
             sent_bytes,
             size_bytes,
             waiting=waiting,
+            backwards=fields.get("backwards") or 0,
             frames=int(fields["frames"]),
             total=None if fields["total"] is None else int(fields["total"]),
             time_s=float(fields["time_s"]),

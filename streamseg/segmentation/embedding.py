@@ -29,6 +29,20 @@ class ImageEmbedding:
     high_res_feats: tuple[torch.Tensor, ...]
 
 
+def shrink(rgb: RgbImage, image_size: int) -> RgbImage:
+    """uint8 (H, W, 3) -> (S, S, 3) as ``to_model_input`` does it on a CPU, for keeping frames in little memory."""
+    pixels = torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).permute(2, 0, 1).unsqueeze(0)
+    small: RgbImage = _resized(pixels, image_size)[0].permute(1, 2, 0).contiguous().numpy()
+    return small
+
+
+def _resized(pixels: torch.Tensor, image_size: int) -> torch.Tensor:
+    size = (image_size, image_size)
+    if pixels.shape[-2:] == size:
+        return pixels
+    return F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
 def to_model_input(rgb: RgbImage, image_size: int, device: torch.device) -> torch.Tensor:
     """uint8 (H, W, 3) -> normalised float32 (1, 3, S, S), as ``SAM2Transforms`` does it, within one grey level.
 
@@ -38,9 +52,7 @@ def to_model_input(rgb: RgbImage, image_size: int, device: torch.device) -> torc
     pixels = torch.from_numpy(rgb if rgb.flags.writeable else rgb.copy()).permute(2, 0, 1).unsqueeze(0)
     if device.type != "cpu":
         pixels = pixels.to(device, non_blocking=True).float()
-    if pixels.shape[-2:] != (image_size, image_size):
-        size = (image_size, image_size)
-        pixels = F.interpolate(pixels, size=size, mode="bilinear", align_corners=False, antialias=True)
+    pixels = _resized(pixels, image_size)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255.0
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255.0
     return (pixels.float() - mean) / std

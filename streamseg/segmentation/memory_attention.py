@@ -35,14 +35,14 @@ class Projected:
     values: tuple[torch.Tensor, ...]
 
 
-def can_project(model: SAM2Base, features: FrameFeatures) -> bool:
-    """Whether memories of this model may be kept projected: on a CPU, small, and with the attention of SAM 2."""
+def can_project(model: SAM2Base, memories: torch.Tensor) -> bool:
+    """Whether mask memories (B, D, h, w) may be kept projected: on a CPU, in float32, small, attended as in SAM 2."""
     layers: Any = model.memory_attention.layers
-    height, width = features.cells_hw
-    size = 2 * len(layers) * height * width * model.hidden_dim * features.vision.element_size()
+    height, width = memories.shape[-2:]
+    size = 2 * len(layers) * height * width * model.hidden_dim * torch.float32.itemsize
     return (
-        features.vision.device.type == "cpu"
-        and features.vision.dtype == torch.float32
+        memories.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
         and size <= MOST_BYTES
         and all(
             isinstance(layer.cross_attn_image, RoPEAttention)

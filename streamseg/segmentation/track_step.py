@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -67,6 +67,18 @@ def correct(model: SAM2Base, features: FrameFeatures, said: Said, former: Memory
     """The outcome of a prompt on a frame that was tracked; ``former``: its outcome so far."""
     image = _map(features.vision, features) if said.mask is not None else _attend(model, features, [attended])
     return _prompted(model, features, image, said, former, first=False)
+
+
+def restored(model: SAM2Base, memory: Memory, device: torch.device) -> Memory:
+    """A memory that was saved, on the model's device and ready to be attended to."""
+    memory = replace(memory, pointer=memory.pointer.to(device))
+    if memory.features is None:
+        return memory
+    features = memory.features.to(device)
+    projected = None
+    if can_project(model, features):
+        (projected,) = project(model, features, _mask_position(model, features))
+    return replace(memory, features=features, projected=projected)
 
 
 def _prompted(
@@ -140,8 +152,8 @@ def _memories(
     )
     encoded = encoded.to(torch.bfloat16)
     projected: Sequence[Projected | None] = [None] * count
-    if can_project(model, features):
-        projected = project(model, encoded, _mask_position(model, features))
+    if can_project(model, encoded):
+        projected = project(model, encoded, _mask_position(model, encoded))
     scores = heads.scores.tolist()
     object_scores = heads.object_scores[:, 0].tolist()
     # Slices of a batch would keep the whole of it alive for as long as one object is remembered.
@@ -169,11 +181,12 @@ def _attend(model: SAM2Base, features: FrameFeatures, attended: Sequence[Attende
         return _map(fuse(model, features, places, ready, _pointer_tokens(model, attended, device)), features)
     tokens: list[torch.Tensor] = []
     positions: list[torch.Tensor] = []
-    where = _mask_position(model, features)
+    where: torch.Tensor | None = None
     for slot, (place, _) in enumerate(attended[0].masks):
         stored = [one.masks[slot][1].features for one in attended]
         stacked = torch.cat([memory for memory in stored if memory is not None])
         tokens.append(stacked.flatten(2).permute(2, 0, 1))
+        where = _mask_position(model, stacked) if where is None else where
         position = where + model.maskmem_tpos_enc[model.num_maskmem - place - 1]
         positions.append(position.expand(-1, count, -1))
     pointer_tokens = 0
@@ -210,11 +223,9 @@ def _pointer_tokens(
     return pointers, position.repeat_interleave(split, dim=0)
 
 
-def _mask_position(model: SAM2Base, features: FrameFeatures) -> torch.Tensor:
-    """The spatial encoding of a mask memory, (h w, 1, D)."""
-    height, width = features.cells_hw
-    like = features.vision.new_empty((1, model.mem_dim, height, width))
-    position: torch.Tensor = model.memory_encoder.position_encoding(like).to(like.dtype)
+def _mask_position(model: SAM2Base, memories: torch.Tensor) -> torch.Tensor:
+    """The spatial encoding of mask memories (B, D, h, w), (h w, 1, D)."""
+    position: torch.Tensor = model.memory_encoder.position_encoding(memories[:1])
     return position.flatten(2).permute(2, 0, 1)
 
 

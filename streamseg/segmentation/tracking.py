@@ -33,7 +33,8 @@ from streamseg.segmentation.segmenter import (
     unknown_object,
 )
 from streamseg.segmentation.track_options import TrackOptions
-from streamseg.segmentation.track_step import Said, begin, correct, track
+from streamseg.segmentation.track_state import SavedObject, SavedTracker, from_bytes, to_bytes
+from streamseg.segmentation.track_step import Said, begin, correct, restored, track
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -48,14 +49,26 @@ SHAPE_TOLERANCE = 0.02
 Start: TypeAlias = Literal["begin", "correct"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Seen:
-    """A frame that can still be corrected."""
+    """A frame that can still be corrected; encoded when something is asked of it, so that no object costs no time."""
 
     index: int
     width: int
     height: int
-    features: FrameFeatures
+    _frame: Frame | None
+    _features: FrameFeatures | None = None
+
+    @classmethod
+    def of(cls, frame: Frame) -> _Seen:
+        return cls(frame.index, frame.width, frame.height, frame)
+
+    def features(self, model: LoadedModel) -> FrameFeatures:
+        if self._features is None:
+            assert self._frame is not None
+            picture = to_model_input(self._frame.rgb, model.image_size, model.device)
+            self._features, self._frame = encode(model.predictor, picture), None
+        return self._features
 
 
 @dataclass(slots=True, eq=False)
@@ -135,6 +148,9 @@ class Tracker:
         self._window: OrderedDict[int, _Seen] = OrderedDict()
         self._frames = 0
         self._last: Frame | None = None
+        self._shape_wh: tuple[int, int] | None = None
+        # The newest index that can no longer be corrected.
+        self._passed = -1
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -154,9 +170,9 @@ class Tracker:
             points = 0 if known is None or replace else known.points
             points += sum(len(one.points) for one in waiting if one.object_id == prompt.object_id)
             check_room(prompt, self._objects, points, self._limits)
-            if self._last is not None:
-                prompt.check(self._last.width, self._last.height, self._limits)
-                self._check_moment(told)
+            if self._shape_wh is not None:
+                prompt.check(*self._shape_wh, self._limits)
+            self._check_moment(told)
             if known is None:
                 self._objects[prompt.object_id] = _Object(prompt.object_id)
             self._waiting.append(told)
@@ -200,6 +216,7 @@ class Tracker:
             self._rejected.clear()
             self._window.clear()
             self._last = None
+            self._shape_wh = None
 
     def take_rejected(self) -> list[Rejected]:
         """Prompts that turned out not to fit since the last call (at most 100)."""
@@ -222,9 +239,9 @@ class Tracker:
         try:
             window = OrderedDict(self._window)
             if not again:
-                window[number] = _Seen(frame.index, frame.width, frame.height, _features(model, frame))
+                window[number] = _Seen.of(frame)
             objects = {name: one.copy() for name, one in originals.items()}
-            run = _Run(model.predictor, self._options, window, objects, number if again else number - 1)
+            run = _Run(model, self._options, window, objects, number if again else number - 1)
             run.apply([one for one in due if not self._is_for(one, number)])
             run.advance(number, together)
             run.apply([one for one in due if self._is_for(one, number)], on=number)
@@ -240,6 +257,48 @@ class Tracker:
             ]
         return _answers(memories)
 
+    def save(self, model: LoadedModel) -> bytes:
+        """What is remembered, for ``restore``; prompts that still wait for their frame are not in it.
+
+        Runs on the model's thread.
+        """
+        with self._lock:
+            width, height = self._shape_wh or (0, 0)
+            objects = tuple(
+                SavedObject(name, one.points, one.bank.copy())
+                for name, one in self._objects.items()
+                if one.bank.conditioning
+            )
+            index = self._passed if not self._window else next(reversed(self._window.values())).index
+            return to_bytes(SavedTracker(model.name, model.image_size, self._frames, index, width, height, objects))
+
+    def restore(self, model: LoadedModel, data: bytes) -> None:
+        """Go on from a saved state in place of what is known here; the frames before it can no longer be corrected.
+
+        Raises BadStateError, without any change, for what is no state of this model. Runs on the model's thread.
+        """
+        saved = from_bytes(data)
+        if (saved.model, saved.image_size) != (model.name, model.image_size):
+            raise BadStateError(
+                f"the state was saved with {saved.model} at {saved.image_size} px; this is {model.name} at "
+                f"{model.image_size} px"
+            )
+        objects = {}
+        for one in saved.objects:
+            bank = MemoryBank(
+                *(
+                    {number: restored(model.predictor, memory, model.device) for number, memory in kind.items()}
+                    for kind in (one.bank.conditioning, one.bank.recent)
+                )
+            )
+            objects[one.object_id] = _Object(one.object_id, bank, points=one.points)
+        self.clear()
+        with self._lock:
+            self._objects = objects
+            self._frames = saved.frames
+            self._passed = saved.index
+            self._shape_wh = (saved.width, saved.height) if saved.width else None
+
     def _coarse(self, prompt: Prompt) -> torch.Tensor | None:
         """A mask at the model's input size, as ``SAM2VideoPredictor.add_new_mask`` makes it."""
         if prompt.mask is None:
@@ -251,23 +310,22 @@ class Tracker:
         return share >= min(0.5, float(share.max()))
 
     def _check_moment(self, told: _Told) -> None:
-        first = next(iter(self._window.values()), None)
-        if told.on_next or first is None or told.prompt.frame >= first.index or len(self._window) == self._frames:
+        if told.on_next or told.prompt.frame > self._passed:
             return
         raise BadPromptError(
-            f"frame {told.prompt.frame} has passed: the last {len(self._window)} frames, from {first.index} on, can "
-            "still be corrected"
+            f"frame {told.prompt.frame} has passed: the last {self._options.correction_window_frames} frames, after "
+            f"{self._passed}, can still be corrected"
         )
 
     def _check_shape(self, frame: Frame) -> None:
-        last = self._last
-        if last is None or not self._objects or not self._window:
+        if self._shape_wh is None or not self._objects:
             return
-        change = (frame.width * last.height) / (frame.height * last.width)
+        width, height = self._shape_wh
+        change = (frame.width * height) / (frame.height * width)
         if abs(change - 1.0) > SHAPE_TOLERANCE:
             raise FrameSizeError(
-                f"the frame has {frame.width} x {frame.height} pixels, the ones before had {last.width} x "
-                f"{last.height}: objects are followed on frames of one shape; reset, then point at them again"
+                f"the frame has {frame.width} x {frame.height} pixels, the ones before had {width} x {height}: objects "
+                "are followed on frames of one shape; reset, then point at them again"
             )
 
     def _due(self, index: int, again: bool) -> tuple[list[_Told | _TakenBack], list[_Told | _TakenBack]]:
@@ -319,11 +377,13 @@ class Tracker:
         self._forget_the_unborn()
         self._window = run.window
         while len(self._window) > self._options.correction_window_frames:
-            self._window.popitem(last=False)
+            _, passed = self._window.popitem(last=False)
+            self._passed = max(self._passed, passed.index)
         for one in self._objects.values():
             one.fold(self._window)
         self._frames = number + 1
         self._last = frame
+        self._shape_wh = frame.width, frame.height
 
     def _forget_the_unborn(self) -> None:
         for name in list(self._objects):
@@ -344,10 +404,6 @@ def _told(one: _Told | _TakenBack) -> _Told:
     return one.told if isinstance(one, _TakenBack) else one
 
 
-def _features(model: LoadedModel, frame: Frame) -> FrameFeatures:
-    return encode(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
-
-
 def _answers(memories: list[tuple[int, Memory | None]]) -> list[Answer]:
     known = [(name, memory) for name, memory in memories if memory is not None and memory.logits is not None]
     if not known:
@@ -364,19 +420,20 @@ class _Run:
 
     def __init__(
         self,
-        model: SAM2Base,
+        model: LoadedModel,
         options: TrackOptions,
         window: OrderedDict[int, _Seen],
         objects: dict[int, _Object],
         tracked: int,
     ) -> None:
         """``tracked``: the newest frame that was tracked."""
-        self._model = model
+        self._loaded = model
+        self._model: SAM2Base = model.predictor
         self._options = options
         self._tracked = tracked
         self.window = window
         self.objects = objects
-        self.rule = MemoryRule.of(model, options.select_memories)
+        self.rule = MemoryRule.of(model.predictor, options.select_memories)
         self.rejected: list[tuple[_Told, BadPromptError]] = []
 
     def advance(self, number: int, together: Sequence[_Told]) -> None:
@@ -437,13 +494,14 @@ class _Run:
 
     def _spoken_on(self, one: _Object, number: int, spoken: _Spoken, told: _Told, former: Memory | None) -> Memory:
         seen = self.window[number]
+        features = seen.features(self._loaded)
         for said in _steps(spoken.told, told, seen, self._model.image_size):
             if spoken.start == "begin":
-                former = begin(self._model, seen.features, said, former)
+                former = begin(self._model, features, said, former)
             else:
                 assert former is not None
                 attended = one.bank.attended(number, self.rule)
-                former = correct(self._model, seen.features, said, former, attended)
+                former = correct(self._model, features, said, former, attended)
         assert former is not None
         assert former.logits is not None
         if spoken.start == "begin" and (former.object_score <= 0 or not bool((former.logits > 0).any())):
@@ -463,8 +521,11 @@ class _Run:
 
     def _track(self, number: int, objects: list[_Object]) -> None:
         tracked = [one for one in objects if one.bank.started(number)]
+        if not tracked:
+            return
         attended = [one.bank.attended(number, self.rule) for one in tracked]
-        for one, memory in zip(tracked, track(self._model, self.window[number].features, attended), strict=True):
+        features = self.window[number].features(self._loaded)
+        for one, memory in zip(tracked, track(self._model, features, attended), strict=True):
             self._keep(one, number, memory, None)
 
     def _replay(self, one: _Object, first: int) -> None:

@@ -306,6 +306,7 @@ class FileSession:
                     video=VideoOptions(**video.model_dump()),
                     limits=self._limits.video(),
                     untrusted=True,
+                    backwards=start.backwards,
                 ).run(
                     pipeline,
                     on_progress=self._report,
@@ -380,6 +381,7 @@ class FileSession:
                 time_s=round(progress.time_s, 6),
                 fps=round(progress.fps, 3),
                 eta_s=None if progress.eta_s is None else round(progress.eta_s, 1),
+                backwards=progress.backwards or None,
             ),
         )
 

@@ -167,6 +167,7 @@ class Start(Message):
     size_bytes: Annotated[int, Field(ge=1, le=MAX_WHOLE)] | None = None
     sampling: SamplingFields | None = None
     video: VideoFields | None = VideoFields()
+    backwards: bool = False
     request_id: RequestId | None = None
 
 
@@ -349,7 +350,8 @@ class Progress(Message):
     """How far a file is; ``total`` and ``eta_s`` are null where they cannot be known.
 
     ``frames`` of ``total`` are done, up to ``time_s``, at ``fps`` on average. ``waiting``: the file has
-    not been begun; this is its place in the line, from 1.
+    not been begun; this is its place in the line, from 1. ``backwards``: frames that were tracked backwards so far,
+    before the way forwards begins.
     """
 
     type: Literal["progress"]
@@ -359,6 +361,7 @@ class Progress(Message):
     fps: float
     eta_s: float | None
     waiting: Maybe[int] = None
+    backwards: Maybe[int] = None
 
 
 class FileFields(Message):

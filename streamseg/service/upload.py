@@ -8,7 +8,7 @@ from streamseg.service.protocol import CHUNK_BYTES, WINDOW_BYTES, ChunkMessage, 
 # Room for the header of a piece in the longest message that is taken.
 HEADER_ROOM_BYTES = 512
 
-_FILE_FIELDS = ("name", "size_bytes", "sampling", "video")
+_FILE_FIELDS = ("name", "size_bytes", "sampling", "video", "backwards")
 
 
 def check_start(start: Start, limits: SessionLimits) -> None:
@@ -20,6 +20,8 @@ def check_start(start: Start, limits: SessionLimits) -> None:
         if any(prompt.time_s is not None for prompt in start.prompts):
             raise BadMessageError('the time_s of a prompt is for the source "file"; name its frame')
         return
+    if start.backwards and start.mode != "track":
+        raise BadMessageError('backwards is for the mode "track"')
     if start.masks == "png":
         raise BadMessageError('masks "png" are for pictures; a file takes "rle", "polygons" or "none"')
     for name, value in (("overlay", start.overlay), ("keep", start.keep), ("window", start.window)):

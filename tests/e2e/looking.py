@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, WebSocket
 
 OpenPage = Callable[..., Page]
 """The fixture ``open_page``: (path, url=, expected=, width=, height=) -> the page."""
@@ -79,3 +81,25 @@ def wait_for_frames(page: Page, panel: str, more: int) -> None:
         "([panel, index]) => Number(document.querySelector(`${panel} .stage`).dataset.index ?? 0) >= index",
         arg=[panel, now + more],
     )
+
+
+def listen(page: Page) -> list[dict[str, Any]]:
+    """The texts that the page sends from now on, over every connection that it opens."""
+    said: list[dict[str, Any]] = []
+
+    def hear(data: str | bytes) -> None:
+        if isinstance(data, str):
+            said.append(json.loads(data))
+
+    page.on("websocket", lambda socket: socket.on("framesent", hear))
+    return said
+
+
+def wait_for_result(socket: WebSocket, object_ids: list[int]) -> None:
+    """Until a result names exactly these objects."""
+
+    def names_them(data: str | bytes) -> bool:
+        message = json.loads(data) if isinstance(data, str) else {}
+        return message.get("type") == "result" and [one["object_id"] for one in message["objects"]] == object_ids
+
+    socket.wait_for_event("framereceived", names_them)

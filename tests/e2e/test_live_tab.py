@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import time
 
-from looking import OpenPage, click_stage, drag_stage, see_disc, wait_for_disc, wait_for_frames, wait_for_mask_on_disc
+from looking import (
+    OpenPage,
+    click_stage,
+    drag_stage,
+    listen,
+    see_disc,
+    wait_for_disc,
+    wait_for_frames,
+    wait_for_mask_on_disc,
+    wait_for_result,
+)
 from playwright.sync_api import Page, expect
 
 from streamseg.models.build import LoadedModel
@@ -60,6 +70,77 @@ def test_a_dragged_box_makes_an_object(open_page: OpenPage) -> None:
     drag_stage(page, PANEL, disc["x"] - 0.16, disc["y"] - 0.2, disc["x"] + 0.16, disc["y"] + 0.2)
     wait_for_mask_on_disc(page, PANEL)
     expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+
+
+def test_a_box_is_seen_while_it_is_dragged(open_page: OpenPage) -> None:
+    page = open_page()
+    start_camera(page)
+    box = page.locator(f"{PANEL} .stage").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 2, box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + box["height"] - 2, steps=3)
+    expect(page.locator(f"{PANEL} .overlay")).to_be_visible()
+    seen = see_disc(page, PANEL)
+    assert seen is not None
+    assert seen["inCorner"] > 0
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+
+
+def test_objects_are_followed_and_go_on_when_that_is_switched_off_and_on(open_page: OpenPage) -> None:
+    page = open_page()
+    said = listen(page)
+    follow_disc(page)
+    switch = page.get_by_role("switch", name="Follow")
+    expect(switch).to_be_checked()
+    for _ in range(2):
+        with page.expect_websocket() as opened:
+            switch.press("Space")
+        wait_for_result(opened.value, [1])
+        wait_for_mask_on_disc(page, PANEL)
+    starts = [message for message in said if message["type"] == "start"]
+    assert [start["mode"] for start in starts] == ["track", "image", "track"]
+    # The object goes on by its mask, without another click.
+    prompts = [message for message in said if message["type"] == "prompt"]
+    assert ["mask" in prompt for prompt in prompts] == [False, True, True]
+    assert not any("replace" in prompt for prompt in prompts)
+
+
+def test_the_switch_is_remembered(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="Use the sample clip").click()
+    page.locator(PANEL).get_by_text("Follow", exact=True).click()
+    page.reload()
+    said = listen(page)
+    page.get_by_role("button", name="Use the sample clip").click()
+    expect(page.get_by_role("switch", name="Follow")).not_to_be_checked()
+    expect(page.locator("#connection")).to_have_text("Connected")
+    assert said[0]["mode"] == "image"
+
+
+def test_the_last_click_is_taken_back_here_and_on_the_server(open_page: OpenPage) -> None:
+    page = open_page()
+    said = listen(page)
+    undo = page.locator(PANEL).get_by_role("button", name="Undo")
+    with page.expect_websocket() as opened:
+        disc = start_camera(page)
+    expect(undo).to_be_disabled()
+    click_stage(page, PANEL, disc["x"], disc["y"])
+    wait_for_mask_on_disc(page, PANEL)
+    drag_stage(page, PANEL, 0.02, 0.55, 0.4, 0.98)
+    wait_for_result(opened.value, [1, 2])
+    expect(page.locator(f"{PANEL} .object").last).not_to_have_attribute("data-state", "waiting")
+    page.keyboard.press("Control+z")
+    expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+    wait_for_result(opened.value, [1])
+    undo.click()
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+    expect(undo).to_be_disabled()
+    after = wait_for_disc(page, PANEL)
+    assert after["onDisc"] == 0
+    assert [message["type"] for message in said].count("undo") == 2
 
 
 def test_the_sample_clip_serves_as_camera(open_page: OpenPage) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 import pytest
-from looking import OpenPage, click_stage, wait_for_disc, wait_for_mask_on_disc
+from looking import OpenPage, click_stage, listen, wait_for_disc, wait_for_mask_on_disc
 from media_made import write_clip
 from playwright.sync_api import Page, expect
 
@@ -63,6 +63,11 @@ def process(page: Page, name: str = "Process the video") -> None:
     page.get_by_role("button", name=name).click()
 
 
+def modes(said: list[dict[str, Any]]) -> list[str]:
+    """Of the jobs that were asked for."""
+    return [message["mode"] for message in said if message["type"] == "start" and message["source"] == "file"]
+
+
 def wait_for_files(page: Page) -> None:
     expect(page.locator(f"{PANEL} [data-part=files]")).to_be_visible(timeout=60_000)
 
@@ -98,6 +103,7 @@ def wait_for_videos(page: Page, condition: str) -> None:
 
 def test_from_a_click_to_a_result_that_plays_beside_the_original(open_page: OpenPage, clip: Path) -> None:
     page = open_page("/#tab=video")
+    said = listen(page)
     open_clip(page, clip)
     press_until_time(page, ".", 1 / RATE)
     press_until_time(page, "ArrowRight", 2 / RATE)
@@ -108,6 +114,7 @@ def test_from_a_click_to_a_result_that_plays_beside_the_original(open_page: Open
     expect(page.locator(f"{PANEL} [data-part=work-words]")).to_contain_text("Processing")
     page.wait_for_function("(panel) => document.querySelector(`${panel} .stage`).dataset.index >= 1", arg=PANEL)
     wait_for_files(page)
+    assert modes(said) == ["track"]
 
     lines = masks(page)
     assert [line["index"] for line in lines] == list(range(24))
@@ -152,7 +159,9 @@ def test_from_a_click_to_a_result_that_plays_beside_the_original(open_page: Open
 
 def test_options_choose_part_frames_and_form(open_page: OpenPage, clip: Path) -> None:
     page = open_page("/#tab=video")
+    said = listen(page)
     open_clip(page, clip)
+    page.get_by_role("switch", name="Follow").uncheck()
     page.get_by_text("More", exact=True).click()
     press_until_time(page, ".", 1 / RATE)
     press_until_time(page, ".", 2 / RATE)
@@ -172,6 +181,7 @@ def test_options_choose_part_frames_and_form(open_page: OpenPage, clip: Path) ->
     page.get_by_label("File MP4").select_option("webm")
     process(page)
     wait_for_files(page)
+    assert modes(said) == ["image"]
     times = [line["time_s"] for line in masks(page)]
     assert times == pytest.approx([number / RATE for number in range(2, 24, 2)], abs=0.002)
     wait_for_videos(page, "b.readyState >= 2 && !b.seeking && !a.seeking")

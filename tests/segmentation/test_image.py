@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
+from streamseg.errors import BadPromptError, BadStateError, NotFoundError, TooLargeError
 from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
 from streamseg.segmentation.decode import Answer
@@ -226,3 +226,120 @@ def test_many_objects_on_a_large_frame_are_refused_before_they_fill_the_memory(m
         step(segmenter, model, scene(40))
     segmenter.remove(2)
     assert list(step(segmenter, model, scene(40))) == [1, 3]
+
+
+def box(object_id: int = 1) -> Prompt:
+    """Around the square of ``scene(40)``."""
+    return Prompt(object_id, box_xyxy_px=(40, 50, 100, 110))
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float(((one > 0) & (other > 0)).sum() / ((one > 0) | (other > 0)).sum())
+
+
+def test_without_prompts_there_is_nothing_to_take_back(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    with pytest.raises(BadStateError, match="no prompt left"):
+        segmenter.undo()
+    segmenter.add_prompt(box())
+    segmenter.reset()
+    with pytest.raises(BadStateError):
+        segmenter.undo()
+
+
+def test_a_prompt_that_waits_is_taken_back(model: LoadedModel) -> None:
+    plain, undone = ImageSegmenter(SIZE), ImageSegmenter(SIZE)
+    for segmenter in (plain, undone):
+        segmenter.add_prompt(box())
+    undone.add_prompt(click(70, 60, label=0))
+    assert undone.undo() == 1
+    for index in range(2):
+        frame = scene(40 + 6 * index, index)
+        np.testing.assert_array_equal(step(plain, model, frame)[1], step(undone, model, frame)[1])
+
+
+def test_a_carried_object_goes_on_from_the_mask_before_the_prompt_that_was_taken_back(model: LoadedModel) -> None:
+    plain, undone = ImageSegmenter(SIZE), ImageSegmenter(SIZE)
+    for segmenter in (plain, undone):
+        segmenter.add_prompt(box())
+        step(segmenter, model, scene(40, 0))
+    frame = scene(46, 1)
+    before = step(plain, model, frame)[1]
+    step(undone, model, frame)
+    undone.add_prompt(click(70, 60, label=0))
+    assert iou(step(undone, model, frame)[1], before) < 0.95
+    assert undone.undo() == 1
+    expected = step(plain, model, scene(52, 2))[1]
+    np.testing.assert_allclose(step(undone, model, scene(52, 2))[1], expected, atol=1e-4)
+
+
+def test_on_the_same_frame_the_mask_is_again_what_it_was_before_the_prompt(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    segmenter.add_prompt(box())
+    step(segmenter, model, scene(40, 0))
+    frame = scene(46, 1)
+    before = step(segmenter, model, frame)[1]
+    segmenter.add_prompt(click(70, 60, label=0))
+    assert iou(step(segmenter, model, frame)[1], before) < 0.95
+    assert segmenter.undo() == 1
+    assert iou(step(segmenter, model, frame)[1], before) > 0.97
+
+
+def test_without_carry_the_prompts_that_are_left_count(model: LoadedModel) -> None:
+    plain, undone = ImageSegmenter(SIZE, carry=False), ImageSegmenter(SIZE, carry=False)
+    for segmenter in (plain, undone):
+        segmenter.add_prompt(click(70, 80))
+        step(segmenter, model, scene(40, 0))
+    undone.add_prompt(click(200, 80))
+    step(undone, model, scene(40, 1))
+    assert undone.undo() == 1
+    expected = step(plain, model, scene(40, 2))[1]
+    np.testing.assert_allclose(step(undone, model, scene(40, 2))[1], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_box_that_took_the_former_one_s_place_gives_it_back(model: LoadedModel, seen: bool, carry: bool) -> None:
+    """``seen``: there were frames after each of the boxes."""
+    segmenter = ImageSegmenter(SIZE, carry=carry)
+    segmenter.add_prompt(box())
+    if seen:
+        step(segmenter, model, scene(40, 0))
+    segmenter.add_prompt(Prompt(1, box_xyxy_px=(150, 10, 220, 40)))
+    if seen:
+        step(segmenter, model, scene(40, 1))
+    assert segmenter.undo() == 1
+    fresh = ImageSegmenter(SIZE)
+    fresh.add_prompt(box())
+    found = step(segmenter, model, scene(40, 2))
+    assert list(found) == [1]
+    assert iou(found[1], step(fresh, model, scene(40, 2))[1]) > 0.9
+
+
+def test_an_object_whose_first_prompt_is_taken_back_is_gone(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    segmenter.add_prompt(box(1))
+    segmenter.add_prompt(click(200, 20, object_id=2))
+    frame = scene(40)
+    before = step(segmenter, model, frame)
+    assert segmenter.undo() == 2
+    assert segmenter.object_ids == (1,)
+    after = step(segmenter, model, frame)
+    assert list(after) == [1]
+    np.testing.assert_array_equal(after[1], before[1])
+    assert segmenter.undo() == 1
+    assert step(segmenter, model, frame) == {}
+    with pytest.raises(BadStateError):
+        segmenter.undo()
+
+
+def test_prompts_of_removed_and_replaced_objects_are_passed_over(model: LoadedModel) -> None:
+    segmenter = ImageSegmenter(SIZE)
+    for object_id in (1, 2, 3):
+        segmenter.add_prompt(box(object_id))
+    segmenter.remove(3)
+    segmenter.add_prompt(click(70, 80, object_id=1), replace=True)
+    assert list(step(segmenter, model, scene(40))) == [1, 2]
+    assert [segmenter.undo(), segmenter.undo()] == [1, 2]
+    with pytest.raises(BadStateError):
+        segmenter.undo()

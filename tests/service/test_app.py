@@ -152,7 +152,7 @@ def test_metrics_are_readable(server: Server) -> None:
 
 def test_information_for_clients(page: Path, make_server: Callable[..., Server]) -> None:
     info: dict[str, Any] = json.loads(get(make_server(), "/v1/info")[2])
-    assert (info["protocol"], info["modes"]) == (1, ["image"])
+    assert (info["protocol"], info["modes"]) == (1, ["image", "track"])
     assert info["model"]["name"] == "nano"
     assert info["model"]["image_size"] > 0
     assert info["limits"]["max_objects"] == 64

@@ -90,7 +90,7 @@ def test_refuses_what_is_no_message(text: str, part: str) -> None:
         ({"type": "start", "source": "image"}, "version is missing"),
         (START | {"version": True}, "version must be a whole number"),
         (START | {"source": "tape"}, "source must be 'image', 'frames' or 'file', not \"tape\""),
-        (START | {"mode": "track"}, "mode must be 'image'"),
+        (START | {"mode": "auto"}, "mode must be 'image' or 'track'"),
         (START | {"masks": "gif"}, "masks must be"),
         (START | {"overlay_quality": 0}, "at least 1"),
         (START | {"score_threshold": 1.5}, "at most 1"),

@@ -51,7 +51,7 @@ beforeEach(() => {
       start: () => ({ source: "frames" }),
       onReady: () => log.push("ready!"),
       onResult: (result, attachments) => log.push(["result", result.index, attachments.length]),
-      onError: (error, request) => log.push(["error", error.code, request?.type ?? null]),
+      onError: (error, request, about) => log.push(["error", error.code, request?.type ?? null, about]),
       onState: (state, why) => log.push(why ? `${state}: ${why}` : state),
     },
   );
@@ -93,13 +93,13 @@ test("frames are binary messages", () => {
   assert.deepEqual([...payload], [7]);
 });
 
-test("an error is handed over with the request that it answers", () => {
+test("an error is handed over with the request that it answers, and what that was about", () => {
   makeReady();
-  const id = connection.request({ type: "prompt", object_id: 1 });
+  const id = connection.request({ type: "prompt", object_id: 1 }, "a click");
   Wire.newest.say({ type: "ok", of: "prompt", request_id: id });
   Wire.newest.say({ type: "error", code: "bad_prompt", request_id: id });
   Wire.newest.say({ type: "error", code: "overloaded" });
-  assert.deepEqual(log.slice(-2), [["error", "bad_prompt", "prompt"], ["error", "overloaded", null]]);
+  assert.deepEqual(log.slice(-2), [["error", "bad_prompt", "prompt", "a click"], ["error", "overloaded", null, null]]);
 });
 
 test("a result waits for its attachments", () => {

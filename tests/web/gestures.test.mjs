@@ -38,4 +38,5 @@ test("the words for the next click follow the same rule", () => {
   assert.equal(describeNext(null, INCLUDE, false), "Next click or drag: new object");
   assert.equal(describeNext("Object 1", INCLUDE, true), "Next click: part of Object 1");
   assert.equal(describeNext("Object 1", EXCLUDE, true), "Next click: not part of Object 1");
+  assert.equal(describeNext("Object 1", INCLUDE, true, true), "Next click: where Object 1 is now");
 });

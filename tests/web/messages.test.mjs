@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cameraProblem, fileTooLarge, serverProblem } from "../../clients/web/js/messages.js";
+import { NOTHING_FOUND, cameraProblem, fileTooLarge, problem, serverProblem } from "../../clients/web/js/messages.js";
 
 test("every failure of a camera has its own words", () => {
   const names = ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError"];
@@ -12,6 +12,20 @@ test("every failure of a camera has its own words", () => {
 test("what the server says about a file is passed on as a sentence", () => {
   const words = serverProblem({ code: "unsupported_media", message: "these bytes are no picture" });
   assert.equal(words, "This file cannot be used: these bytes are no picture.");
+});
+
+test("a click that was refused at once is told from one under which nothing was found", () => {
+  const error = { code: "bad_prompt", message: "object 1 has too many points" };
+  assert.equal(serverProblem(error), "That click could not be used: object 1 has too many points.");
+  assert.equal(serverProblem({ ...error, message: "nothing was found where object 1 was pointed at", index: 0 }), NOTHING_FOUND);
+});
+
+test("another shape of the picture has its own words", () => {
+  assert.match(serverProblem({ code: "frame_size", message: "the frame has 3 x 4 pixels", index: 7 }), /changes its shape/);
+});
+
+test("problems of a video are sentences of their own", () => {
+  assert.equal(problem("object 2: nothing was found"), "Object 2: nothing was found.");
 });
 
 test("an unknown code still gives the server's words", () => {

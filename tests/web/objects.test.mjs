@@ -49,6 +49,48 @@ test("removing the selected object leaves none selected", () => {
   assert.equal(objects.selected, null);
 });
 
+test("taking back removes the newest mark of all, and an object with its only one", () => {
+  const objects = new Objects(() => {});
+  const [one, two] = [objects.add(), objects.add()];
+  const [a, b, c] = [1, 0, 1].map((label) => ({ kind: "point", x: 0.5, y: 0.5, label }));
+  objects.mark(one, a);
+  objects.mark(two, b);
+  objects.mark(one, c);
+  assert.deepEqual(objects.undo(), { object: one, mark: c, told: false });
+  assert.equal(objects.undo().mark, b);
+  assert.deepEqual([...objects.byId.keys()], [1]);
+  objects.undo();
+  assert.equal(objects.size, 0);
+  assert.equal(objects.undo(), null);
+});
+
+test("after a refused mark the newest that is left is taken back", () => {
+  const objects = new Objects(() => {});
+  const [one, two] = [objects.add(), objects.add()];
+  const [first, other, refused] = [0, 1, 2].map((x) => ({ kind: "point", x, y: 0, label: 1 }));
+  objects.mark(one, first);
+  objects.mark(two, other);
+  objects.mark(one, refused);
+  assert.ok(objects.refuse(one.id, refused));
+  assert.ok(!objects.refuse(one.id, refused));
+  assert.deepEqual(one.marks, [first]);
+  assert.equal(objects.undo().mark, other);
+  assert.ok(objects.refuse(one.id, first));
+  assert.equal(objects.size, 0);
+});
+
+test("what was deleted is not taken back any more", () => {
+  const objects = new Objects(() => {});
+  const [one, two] = [objects.add(), objects.add()];
+  objects.mark(one, { kind: "point", x: 0, y: 0, label: 1 });
+  objects.mark(two, { kind: "point", x: 1, y: 0, label: 1 });
+  objects.remove(two.id);
+  assert.equal(objects.undo().object, one);
+  objects.mark(objects.add(), { kind: "point", x: 1, y: 0, label: 1 });
+  objects.clear();
+  assert.equal(objects.history.size, 0);
+});
+
 test("marks become a prompt in pixels that lie inside the frame", () => {
   const marks = [
     { kind: "point", x: 0.5, y: 0.25, label: 1 },

@@ -19,7 +19,8 @@ const TOO_BIG = 1009;
  * @property {() => Record<string, unknown>} start fields of the `start` message
  * @property {(ready: any) => void} onReady the session was accepted; send frames
  * @property {(result: any, attachments: {header: any, payload: Uint8Array<ArrayBuffer>}[]) => void} onResult
- * @property {(error: any, request: Record<string, any> | null) => void} onError with the request that it answers
+ * @property {(error: any, request: Record<string, any> | null, about: any) => void} onError with the request that it
+ *   answers and what that was about
  * @property {(state: ConnectionState, why: string) => void} onState
  * @property {(message: any) => void} [onMessage] any other message (`received`, `progress`, `done`)
  *
@@ -45,7 +46,7 @@ export class Connection {
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.retryTimer = undefined;
     this.lastRequest = 0;
-    /** @type {Map<string, Record<string, any>>} */
+    /** @type {Map<string, {message: Record<string, any>, about: unknown}>} */
     this.requests = new Map();
     /** @type {{result: any, attachments: {header: any, payload: Uint8Array<ArrayBuffer>}[]} | null} */
     this.incomplete = null;
@@ -72,11 +73,12 @@ export class Connection {
   /**
    * Sends a request. Returns its id, or null while there is no session.
    * @param {Record<string, unknown>} message
+   * @param {unknown} [about] what the owner wants to be reminded of if it fails
    */
-  request(message) {
+  request(message, about = null) {
     if (!this.ready || !this.socket) return null;
     const id = `r${++this.lastRequest}`;
-    this.requests.set(id, message);
+    this.requests.set(id, { message, about });
     this.socket.send(JSON.stringify({ ...message, request_id: id }));
     return id;
   }
@@ -153,9 +155,9 @@ export class Connection {
         this.deliverIfComplete();
         break;
       case "error": {
-        const request = this.requests.get(message.request_id) ?? null;
+        const request = this.requests.get(message.request_id);
         this.requests.delete(message.request_id);
-        this.owner.onError(message, request);
+        this.owner.onError(message, request?.message ?? null, request?.about ?? null);
         break;
       }
       case "ok":

@@ -78,12 +78,18 @@ export class Frames {
   /**
    * The frame of a result. It and all older ones are no longer on their way.
    * @param {number} index
-   * @returns {HTMLCanvasElement | null} to be drawn at once: it is used again
+   * @returns {HTMLCanvasElement | null} the caller's until it is given back
    */
   arrived(index) {
     const kept = this.onTheWay.get(index) ?? null;
-    for (const older of [...this.onTheWay.keys()]) if (older <= index) this.release(older);
+    this.onTheWay.delete(index);
+    for (const older of [...this.onTheWay.keys()]) if (older < index) this.release(older);
     return kept;
+  }
+
+  /** @param {(HTMLCanvasElement | null)[]} pictures to be used again */
+  giveBack(pictures) {
+    for (const picture of pictures) if (picture) this.spare.push(picture);
   }
 
   /** @param {number} index */

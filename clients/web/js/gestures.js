@@ -38,11 +38,13 @@ export function interpret(gesture, label, { selected, hit, newest }) {
  * @param {string | null} selectedName
  * @param {number} label
  * @param {boolean} anyObjects
+ * @param {boolean} [lost] the selected object is out of sight
  */
-export function describeNext(selectedName, label, anyObjects) {
+export function describeNext(selectedName, label, anyObjects, lost = false) {
   if (label === EXCLUDE) {
     if (selectedName) return `Next click: not part of ${selectedName}`;
     return anyObjects ? "Next click: not part of the object" : "Next click: nothing to exclude from yet";
   }
+  if (selectedName && lost) return `Next click: where ${selectedName} is now`;
   return selectedName ? `Next click: part of ${selectedName}` : "Next click or drag: new object";
 }

@@ -32,8 +32,6 @@ export class ImageTab {
     /** @type {{width: number, height: number} | null} in the server's pixels; null: no result yet */
     this.size = null;
     this.mostObjects = DEFAULT_MOST_OBJECTS;
-    /** @type {number[]} objects in the order of their marks, for undo */
-    this.history = [];
     this.turn = 0;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.retryTimer = undefined;
@@ -46,6 +44,7 @@ export class ImageTab {
         showMarks: true,
         refusal: () => this.refusal(),
         onMark: (object, mark) => this.marked(object, mark),
+        onUndo: (object) => this.undone(object),
         onRemove: (id) => this.removed(id),
         onClear: () => this.cleared(),
         onSave: (id) => void this.saveMask(id),
@@ -57,7 +56,7 @@ export class ImageTab {
       start: () => ({ source: "image", keep: true, masks: "rle", overlay: this.picture === null }),
       onReady: (ready) => this.ready(ready),
       onResult: (result, attachments) => void this.result(result, attachments),
-      onError: (error, request) => this.failed(error, request),
+      onError: (error, request, mark) => this.failed(error, request, mark),
       onState: (state, why) => this.connectionChanged(state, why),
     });
     this.furnish();
@@ -75,16 +74,9 @@ export class ImageTab {
       chooser.value = "";
     });
     part(host, "other").addEventListener("click", () => this.forget());
-    this.undoButton = part(host, "undo");
-    this.undoButton.addEventListener("click", () => this.undo());
     part(host, "cutout").addEventListener("click", () => void this.saveCutOut());
     part(host, "overlay-file").addEventListener("click", () => void this.saveOverlay());
     part(host, "json").addEventListener("click", () => this.saveJson());
-    document.addEventListener("keydown", (event) => {
-      if (host.hidden || event.key !== "z" || !(event.ctrlKey || event.metaKey)) return;
-      event.preventDefault();
-      this.undo();
-    });
   }
 
   /** The server said what it offers. */
@@ -175,7 +167,6 @@ export class ImageTab {
     this.connection.close();
     if (this.picture) URL.revokeObjectURL(this.picture.src);
     this.file = this.picture = this.size = null;
-    this.history = [];
     this.workspace.objects.restart();
     this.workspace.setWaiting("");
     this.workspace.setActive(false);
@@ -195,8 +186,6 @@ export class ImageTab {
    * @param {import("./objects.js").Mark} mark
    */
   marked(object, mark) {
-    this.history.push(object.id);
-    this.refresh();
     if (!this.connection.ready) return this.connection.wake();
     this.prompt(object.id, [mark], false);
   }
@@ -209,30 +198,23 @@ export class ImageTab {
   prompt(id, marks, replace) {
     if (!this.size) return;
     const { width, height } = this.size;
-    this.connection.request({ type: "prompt", ...promptOf(id, marks, width, height), replace });
+    this.connection.request({ type: "prompt", ...promptOf(id, marks, width, height), replace }, marks.at(-1));
   }
 
-  undo() {
-    const id = this.history.pop();
-    const object = id === undefined ? undefined : this.workspace.objects.byId.get(id);
-    if (!object) return this.refresh();
-    object.marks.pop();
-    if (object.marks.length === 0) this.workspace.remove(object.id);
-    else if (this.connection.ready) this.prompt(object.id, object.marks, true);
+  /** @param {import("./objects.js").SegObject} object */
+  undone({ id, marks }) {
+    if (!marks.length) this.removed(id);
+    else if (this.connection.ready) this.prompt(id, marks, true);
     else this.connection.wake();
-    this.workspace.refresh();
-    this.refresh();
   }
 
   /** @param {number} id */
   removed(id) {
-    this.history = this.history.filter((other) => other !== id);
     this.connection.request({ type: "remove", object_id: id });
     this.refresh();
   }
 
   cleared() {
-    this.history = [];
     this.connection.request({ type: "reset" });
     this.refresh();
   }
@@ -273,8 +255,9 @@ export class ImageTab {
   /**
    * @param {import("./messages.js").ServerError & {index?: number}} error
    * @param {Record<string, any> | null} request
+   * @param {import("./objects.js").Mark | null} mark the newest that the request told
    */
-  failed(error, request) {
+  failed(error, request, mark) {
     const { notices } = this.page;
     if (error.code === "not_found" && request?.type === "remove") return;
     const words = messages.serverProblem(error);
@@ -286,10 +269,11 @@ export class ImageTab {
     }
     if (request?.type === "prompt") {
       notices.show("server", words, { passing: true });
-      const object = this.workspace.objects.byId.get(request.object_id);
-      object?.marks.pop();
-      if (object && object.marks.length === 0) this.workspace.remove(object.id);
-      return this.workspace.refresh();
+      const { objects } = this.workspace;
+      if (mark && objects.refuse(request.object_id, mark) && !objects.byId.has(request.object_id)) {
+        this.removed(request.object_id);
+      }
+      return;
     }
     if (!this.size) this.forget();
     notices.show("picture", words);
@@ -316,7 +300,6 @@ export class ImageTab {
   }
 
   refresh() {
-    this.undoButton.disabled = this.history.length === 0;
     /** @type {HTMLElement} */ (this.downloads).hidden = this.taken().length === 0;
   }
 

@@ -1,18 +1,17 @@
 /**
  * The tab Live: a camera over the websocket. The picture is shown without the server; frames travel only while there
- * is an object to follow, two at a time at most, so that the delay stays one frame's.
+ * is an object to follow.
  */
 
 import { camerasAllowed, listCameras, openCamera, openClip } from "./camera.js";
-import { Connection } from "./connection.js";
 import { fromTemplate, part, setText } from "./dom.js";
+import { FollowSwitch } from "./follow-switch.js";
 import { Frames } from "./frames.js";
+import { LiveSession } from "./live-session.js";
 import * as messages from "./messages.js";
-import { promptOf } from "./objects.js";
 import { Stats } from "./stats.js";
 import { Workspace } from "./workspace.js";
 
-const MOST_ON_THE_WAY = 2;
 const STATS_EVERY_MS = 500;
 const DEFAULT_MOST_OBJECTS = 64;
 
@@ -30,13 +29,12 @@ export class Live {
     this.source = null;
     this.starting = 0;
     this.mostObjects = DEFAULT_MOST_OBJECTS;
-    this.pausedUntilMs = 0;
     /** Whether the video has a picture that was not taken yet. */
     this.fresh = false;
     /** @type {number | null} index of the frame that is shown with its masks; null: the live picture is shown */
     this.shownIndex = null;
     this.stats = new Stats();
-    this.frames = new Frames((index, timestamp_ms, jpeg) => this.connection.frame({ index, timestamp_ms }, jpeg));
+    this.frames = new Frames((index, timestampMs, jpeg) => this.session.send(index, timestampMs, jpeg));
     this.workspace = new Workspace(
       host,
       {
@@ -44,19 +42,24 @@ export class Live {
         hint: "Click an object to follow it",
         emptyWords: "Nothing followed yet.",
         showMarks: false,
+        moves: true,
         refusal: () => this.refusal(),
-        onMark: (object, mark) => this.marked(object, mark),
-        onRemove: (id) => this.removed(id),
-        onClear: () => this.cleared(),
+        onMark: (object, mark) => this.session.marked(object, mark, this.shownIndex),
+        onUndo: (object, _, told) => this.session.undone(object, told),
+        onRemove: (id) => this.session.removed(id),
+        onClear: () => this.session.cleared(),
         onSave: null,
       },
       page.notices,
     );
-    this.connection = new Connection(page.server, {
-      start: () => ({ source: "frames", masks: "rle", carry: true }),
+    /** @type {LiveSession} */
+    this.session = new LiveSession(page.server, this.workspace.objects, this.frames, {
+      mode: () => this.follow.mode,
+      picture: () => this.workspace.stage.picture,
       onReady: (ready) => this.ready(ready),
-      onResult: (result) => this.result(result),
-      onError: (error, request) => this.failed(error, request),
+      onResult: (result, picture) => this.result(result, picture),
+      onShape: () => this.lookAnew(),
+      onFailed: (error) => page.notices.show("server", messages.serverProblem(error), { passing: true }),
       onState: (state, why) => this.connectionChanged(state, why),
     });
     this.furnish();
@@ -67,7 +70,8 @@ export class Live {
     const { host, workspace } = this;
     part(host, "welcome").append(fromTemplate("live-welcome-template"));
     part(host, "actions").append(fromTemplate("live-actions-template"));
-    workspace.side.append(fromTemplate("live-stats-template"));
+    workspace.side.append(fromTemplate("live-side-template"));
+    this.follow = new FollowSwitch(part(host, "follow-place"), this.name, () => this.source && this.session.openAnew());
     part(host, "camera").addEventListener("click", () => void this.startCamera(null));
     part(host, "clip").addEventListener("click", () => void this.startClip());
     part(host, "stop").addEventListener("click", () => {
@@ -84,7 +88,7 @@ export class Live {
   }
 
   enter() {
-    this.page.showConnection(this.connection.state, "");
+    this.page.showConnection(this.session.state, "");
   }
 
   leave() {
@@ -92,7 +96,7 @@ export class Live {
   }
 
   tokenChanged() {
-    if (this.source) this.connection.wake();
+    if (this.source) this.session.open();
   }
 
   /** @param {string | null} deviceId */
@@ -136,7 +140,7 @@ export class Live {
     source.video.addEventListener("resize", () => this.fit());
     this.workspace.setActive(true);
     this.workspace.stage.element.focus({ preventScroll: true });
-    this.connection.wake();
+    this.session.open();
     this.watch(source.video);
     this.tick();
   }
@@ -158,10 +162,9 @@ export class Live {
   }
 
   stopSource() {
-    this.connection.close();
+    this.session.close();
     this.source?.stop();
     this.source = null;
-    this.frames.restart();
     this.stats.reset();
     this.shownIndex = null;
     this.workspace.objects.restart();
@@ -176,8 +179,14 @@ export class Live {
     this.workspace.stage.setSize(this.frames.shown.width, this.frames.shown.height);
     const { width, height } = this.frames.sent;
     if (this.workspace.objects.size && (before.width !== width || before.height !== height)) {
-      this.workspace.clear();
+      this.lookAnew();
     }
+  }
+
+  /** Objects cannot be followed from one shape of the picture to another. */
+  lookAnew() {
+    this.workspace.clear();
+    this.page.notices.show("server", messages.OTHER_SHAPE, { passing: true });
   }
 
   /**
@@ -198,10 +207,9 @@ export class Live {
     const { video } = this.source;
     if (!("requestVideoFrameCallback" in video)) this.fresh = true;
     const { objects, stage } = this.workspace;
-    const live = objects.size === 0 || !this.connection.ready;
-    stage.element.classList.toggle("stale", live);
-    if (live) {
+    if (objects.size === 0 || !this.session.settled) {
       this.shownIndex = null;
+      stage.setStale(true);
       stage.drawPicture(video);
     }
     this.pump();
@@ -211,97 +219,38 @@ export class Live {
   /** Sends the newest picture if there is room on the way. */
   pump() {
     if (!this.source || !this.fresh || !this.workspace.objects.size) return;
-    if (!this.connection.ready) {
-      if (this.connection.state === "asleep") this.connection.wake();
-      return;
-    }
-    if (this.frames.waiting >= MOST_ON_THE_WAY || performance.now() < this.pausedUntilMs) return;
+    if (this.session.state === "asleep") this.session.open();
+    if (!this.session.hasRoom) return;
     this.fresh = false;
     this.frames.take(this.source.video);
   }
 
   refusal() {
-    if (this.connection.state === "waiting") return messages.NOT_CONNECTED_YET;
-    if (this.connection.state === "refused") return messages.TOKEN_NEEDED;
+    if (this.session.state === "waiting") return messages.NOT_CONNECTED_YET;
+    if (this.session.state === "refused") return messages.TOKEN_NEEDED;
     if (this.workspace.objects.size >= this.mostObjects) return messages.TOO_MANY_OBJECTS;
     return null;
-  }
-
-  /**
-   * @param {import("./objects.js").SegObject} object
-   * @param {import("./objects.js").Mark} mark
-   */
-  marked(object, mark) {
-    // Without a session all prompts are sent as soon as there is one; see ready().
-    if (!this.connection.ready) return this.connection.wake();
-    const { width, height } = this.frames.sent;
-    // A lost object starts afresh where it is clicked: what was known of it no longer holds.
-    const replace = object.state === "lost";
-    const prompt = { type: "prompt", ...promptOf(object.id, [mark], width, height), replace };
-    if (this.shownIndex !== null) {
-      this.connection.request({ ...prompt, frame: this.shownIndex });
-      return;
-    }
-    // The click was made on the live picture, which the server has not seen: it is sent now, after its prompt, and
-    // is the very next frame to be segmented.
-    this.connection.request(prompt);
-    if (this.frames.waiting < MOST_ON_THE_WAY) this.frames.take(this.workspace.stage.picture);
-  }
-
-  /** @param {number} id */
-  removed(id) {
-    this.connection.request({ type: "remove", object_id: id });
-  }
-
-  cleared() {
-    this.connection.request({ type: "reset" });
   }
 
   /** @param {any} ready */
   ready(ready) {
     this.mostObjects = ready.limits.max_objects;
-    this.pausedUntilMs = 0;
-    this.frames.restart();
+    this.shownIndex = null;
     this.stats.reset();
-    const { width, height } = this.frames.sent;
-    // After a broken connection the objects go on from where they were last seen.
-    for (const { id, state, rle, marks } of this.workspace.objects.all()) {
-      const prompt = state === "tracked" && rle ? { object_id: id, mask: rle } : promptOf(id, marks, width, height);
-      this.connection.request({ type: "prompt", ...prompt });
-    }
-  }
-
-  /** @param {any} result */
-  result(result) {
-    const picture = this.frames.arrived(result.index);
-    this.stats.add(performance.now(), result.timestamp_ms ?? performance.now(), result.dropped);
-    const { objects, stage } = this.workspace;
-    if (objects.size && picture) {
-      stage.drawPicture(picture);
-      stage.element.classList.remove("stale");
-      stage.element.dataset.index = String(result.index);
-      this.shownIndex = result.index;
-      objects.apply(result);
-    }
-    this.pump();
   }
 
   /**
-   * @param {import("./messages.js").ServerError & {index?: number}} error
-   * @param {Record<string, any> | null} request
+   * @param {any} result
+   * @param {HTMLCanvasElement} picture
    */
-  failed(error, request) {
-    const { notices } = this.page;
-    if (error.code === "overloaded" || error.code === "rate_limited") {
-      this.pausedUntilMs = performance.now() + 1000 * (error.retry_after_s ?? 1);
-    }
-    if (error.index !== undefined && !request) this.frames.arrived(error.index);
-    if (error.code === "not_found" && request?.type === "remove") return;
-    notices.show("server", messages.serverProblem(error), { passing: true });
-    if (request?.type !== "prompt") return;
-    const object = this.workspace.objects.byId.get(request.object_id);
-    object?.marks.pop();
-    if (object?.state === "waiting") this.workspace.remove(object.id);
+  result(result, picture) {
+    const { stage } = this.workspace;
+    this.stats.add(performance.now(), result.timestamp_ms ?? performance.now(), result.dropped);
+    stage.drawPicture(picture);
+    stage.setStale(false);
+    stage.element.dataset.index = String(result.index);
+    this.shownIndex = result.index;
+    this.pump();
   }
 
   /**

@@ -4,7 +4,7 @@
 
 import { duration } from "./times.js";
 
-/** @typedef {{code: string, message: string, retry_after_s?: number | null}} ServerError */
+/** @typedef {{code: string, message: string, index?: number, retry_after_s?: number | null}} ServerError */
 
 /** @type {Record<string, string>} */
 const CAMERA = {
@@ -35,6 +35,8 @@ export const CONNECTION_LOST_FOLLOWING =
   "Connection lost. Trying again; clicks have to wait. Your objects go on from where they were last seen.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
+export const NOTHING_FOUND = "Nothing was found there. Click well inside the object, or drag a box around it.";
+export const OTHER_SHAPE = "The picture has another shape now. Click your objects again.";
 export const PICTURE_NOT_READY = "The picture is still being read. Try that click again in a moment.";
 export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or choose a file.";
 export const EMPTY_FILE = "This file is empty. Choose a picture.";
@@ -87,7 +89,10 @@ export function serverProblem(error) {
     case "too_large":
       return `This file is too large: ${sentence(error.message)}`;
     case "bad_prompt":
-      return `That click could not be used: ${sentence(error.message)}`;
+      // Only with the frame it turns out that the model finds nothing; what is wrong with a click itself is said at once.
+      return error.index === undefined ? `That click could not be used: ${sentence(error.message)}` : NOTHING_FOUND;
+    case "frame_size":
+      return "The picture changes its shape here, and objects cannot be followed across that.";
     case "overloaded":
       return SERVER_BUSY;
     case "rate_limited":
@@ -115,6 +120,11 @@ export function sizeOf(bytes) {
   if (bytes < 2 ** 20 / 10) return `${Math.max(1, Math.round(bytes / 1024))} kB`;
   if (bytes >= 2 ** 30) return `${(bytes / 2 ** 30).toFixed(bytes < 10 * 2 ** 30 && bytes % 2 ** 30 ? 1 : 0)} GB`;
   return `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MB`;
+}
+
+/** @param {string} text what was wrong with a video and survivable */
+export function problem(text) {
+  return sentence(text.charAt(0).toUpperCase() + text.slice(1));
 }
 
 /** @param {string} text */

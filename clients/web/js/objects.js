@@ -4,6 +4,7 @@
 
 import { contours } from "./contours.js";
 import { EXCLUDE, INCLUDE } from "./gestures.js";
+import { History } from "./history.js";
 import { contains, decode } from "./rle.js";
 
 /** Longest side to which masks are unpacked for drawing; downloads unpack them in full. */
@@ -32,6 +33,7 @@ export class Objects {
   /** @param {() => void} onChange called after every change */
   constructor(onChange) {
     this.onChange = onChange;
+    this.history = new History();
     /** @type {Map<number, SegObject>} */
     this.byId = new Map();
     /** @type {number | null} */
@@ -75,9 +77,56 @@ export class Objects {
     return object;
   }
 
+  /**
+   * @param {SegObject} object
+   * @param {Mark} mark
+   */
+  mark(object, mark) {
+    object.marks.push(mark);
+    this.history.add(object.id, mark);
+    this.onChange();
+  }
+
+  /**
+   * Takes the last mark back, and its object with it if it was the only one. Returns what it was; null: there is none.
+   * @returns {{object: SegObject, mark: Mark, told: boolean} | null}
+   */
+  undo() {
+    const last = this.history.pop();
+    const object = last && this.byId.get(last.objectId);
+    if (!object) return null;
+    this.unmark(object, last.mark);
+    return { object, mark: last.mark, told: last.told };
+  }
+
+  /**
+   * Takes back a mark that the server did not take, and its object with it if it was the only one. Returns whether the
+   * mark was still there.
+   * @param {number} id of its object
+   * @param {Mark} mark
+   */
+  refuse(id, mark) {
+    const object = this.byId.get(id);
+    if (!object?.marks.includes(mark)) return false;
+    this.history.drop(mark);
+    this.unmark(object, mark);
+    return true;
+  }
+
+  /**
+   * @param {SegObject} object
+   * @param {Mark} mark
+   */
+  unmark(object, mark) {
+    object.marks = object.marks.filter((other) => other !== mark);
+    if (object.marks.length) this.onChange();
+    else this.remove(object.id);
+  }
+
   /** @param {number} id */
   remove(id) {
     this.byId.delete(id);
+    this.history.forget(id);
     if (this.selected === id) this.selected = null;
     this.onChange();
   }
@@ -85,6 +134,7 @@ export class Objects {
   /** Forgets all. Ids go on: a result that is still on its way must not be taken for a new object's. */
   clear() {
     this.byId.clear();
+    this.history.clear();
     this.selected = null;
     this.onChange();
   }

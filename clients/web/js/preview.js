@@ -13,7 +13,8 @@ import { promptOf } from "./objects.js";
  * @typedef {object} PreviewHooks
  * @property {(timeS: number) => {id: number, marks: Mark[]}[]} marksAt the objects with marks on that frame
  * @property {(timeS: number, result: any) => void} onResult
- * @property {(error: any, request: Record<string, any> | null) => void} onError
+ * @property {(error: any, request: Record<string, any> | null, mark: Mark | null) => void} onError with the newest mark
+ *   that the request told
  * @property {(state: import("./connection.js").ConnectionState, why: string) => void} onState
  */
 
@@ -73,7 +74,7 @@ export class Preview {
    */
   prompt(objectId, marks, replace) {
     const { width, height } = this.size;
-    this.connection.request({ type: "prompt", ...promptOf(objectId, marks, width, height), replace });
+    this.connection.request({ type: "prompt", ...promptOf(objectId, marks, width, height), replace }, marks.at(-1));
   }
 
   async ready() {

@@ -3,6 +3,7 @@
  */
 
 import { fromTemplate, icon, part, setText } from "./dom.js";
+import { FollowSwitch } from "./follow-switch.js";
 import { sizeOf } from "./messages.js";
 import { clock, duration, justBefore, within } from "./times.js";
 
@@ -33,6 +34,7 @@ export class ProcessCard {
     this.stop = part(host, "cancel");
     this.files = part(host, "files");
     side.prepend(this.files);
+    this.follow = new FollowSwitch(part(host, "follow-place"), "video", () => hooks.onChange());
     /** @type {number | null} */
     this.startS = null;
     /** @type {number | null} */
@@ -86,6 +88,7 @@ export class ProcessCard {
     const every = Number(part(host, "every").value);
     const side = Number(part(host, "side-px").value);
     return {
+      mode: this.follow.mode,
       sampling: { every, start_s: startS && justBefore(startS), end_s: endS && within(endS), hold: every > 1 && part(host, "hold").checked },
       video: {
         container: part(host, "container").value,

@@ -176,7 +176,7 @@ export class Processing {
     this.end();
     if (!files.length) return this.page.notices.show("video", messages.NOTHING_DONE);
     const words = stopped ? `Stopped at ${clock(this.lastS)}, ${frames} frames done.` : `${frames} frames done.`;
-    card.showFiles(files.map((file) => this.offered(file)), [words, ...problems.map(messages.sentence)].join(" "));
+    card.showFiles(files.map((file) => this.offered(file)), [words, ...problems.map(messages.problem)].join(" "));
     this.hooks.onChange();
     /** @type {HTMLElement | null} */ (this.host.querySelector("[data-part=file-list] a"))?.focus({ preventScroll: true });
     const overlay = files.find(isVideo);

@@ -42,6 +42,8 @@ export class Stage {
     /** @type {number | null} */
     this.selected = null;
     this.showMarks = false;
+    /** Whether the masks are of another picture than the one that is shown. */
+    this.stale = false;
     /** @type {(mark: import("./objects.js").Mark) => boolean} which of the marks are to be seen now */
     this.showsMark = () => true;
     /** Whether arrow keys and space are for something else until the stage was reached with Tab. */
@@ -83,6 +85,13 @@ export class Stage {
     this.picture.getContext("2d")?.drawImage(source, 0, 0, width, height);
   }
 
+  /** @param {boolean} stale */
+  setStale(stale) {
+    if (this.stale === stale) return;
+    this.stale = stale;
+    this.draw();
+  }
+
   /** @param {string} words empty: none */
   setHint(words) {
     this.hint.hidden = !words;
@@ -117,9 +126,10 @@ export class Stage {
     const context = /** @type {CanvasRenderingContext2D} */ (this.overlay.getContext("2d"));
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
-    for (const object of this.objects) this.drawMask(context, object);
+    const masked = this.stale ? [] : this.objects;
+    for (const object of masked) this.drawMask(context, object);
     context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    for (const object of this.objects) this.drawTag(context, object);
+    for (const object of masked) this.drawTag(context, object);
     if (this.showMarks) for (const object of this.objects) this.drawMarks(context, object);
     if (this.press?.box) this.drawBand(context, this.press);
     if (this.crosshair) this.drawCrosshair(context, this.crosshair);

@@ -43,8 +43,6 @@ export class VideoTab {
     this.size = { width: 1, height: 1 };
     /** @type {Map<number, any>} results of previews, by the frame's time */
     this.previews = new Map();
-    /** @type {number[]} objects in the order of their marks, for undo */
-    this.history = [];
     this.turn = 0;
     this.workspace = new Workspace(
       host,
@@ -55,6 +53,7 @@ export class VideoTab {
         showMarks: true,
         refusal: () => this.refusal(),
         onMark: (object, mark) => this.marked(object, mark),
+        onUndo: (object, mark) => this.undone(object, mark),
         onRemove: (id) => this.removed(id),
         onClear: () => this.cleared(),
         onSave: null,
@@ -68,7 +67,7 @@ export class VideoTab {
     this.preview = new Preview(page.server, {
       marksAt: (timeS) => marksAt(this.workspace.objects.all(), timeS),
       onResult: (timeS, result) => this.previewed(timeS, result),
-      onError: (error, request) => this.previewFailed(error, request),
+      onError: (error, request, mark) => this.previewFailed(error, request, mark),
       onState: (state, why) => this.connectionChanged(state, why),
     });
     this.furnish();
@@ -118,13 +117,6 @@ export class VideoTab {
     });
     part(host, "sample").addEventListener("click", () => void this.openSample());
     part(host, "other").addEventListener("click", () => this.forget());
-    this.undoButton = part(host, "undo");
-    this.undoButton.addEventListener("click", () => this.undo());
-    document.addEventListener("keydown", (event) => {
-      if (host.hidden || this.processing.job || event.key !== "z" || !(event.ctrlKey || event.metaKey)) return;
-      event.preventDefault();
-      this.undo();
-    });
     addEventListener("beforeunload", (event) => {
       if (this.processing.job) event.preventDefault();
     });
@@ -222,7 +214,6 @@ export class VideoTab {
     if (this.url) URL.revokeObjectURL(this.url);
     this.url = "";
     this.file = null;
-    this.history = [];
     this.previews.clear();
     this.workspace.objects.restart();
     this.workspace.setActive(false);
@@ -263,21 +254,19 @@ export class VideoTab {
       player.pause();
       void player.seek(within(shownS));
     }
-    this.history.push(object.id);
     this.preview.marked(shownS, workspace.stage.picture, object.id, mark);
     this.changed();
   }
 
-  undo() {
-    const id = this.history.pop();
-    const object = id === undefined ? undefined : this.workspace.objects.byId.get(id);
-    if (!object) return this.refresh();
-    const mark = object.marks.pop();
-    if (object.marks.length === 0) return this.workspace.remove(object.id);
-    const left = object.marks.filter(({ timeS }) => timeS === mark?.timeS);
-    if (mark?.timeS === this.preview.timeS) this.preview.changed(object.id, left);
-    if (!left.length) this.forgetPreview(object.id, mark?.timeS);
-    this.workspace.refresh();
+  /**
+   * @param {import("./objects.js").SegObject} object
+   * @param {Mark} mark
+   */
+  undone({ id, marks }, mark) {
+    if (!marks.length) return this.removed(id);
+    const left = marks.filter(({ timeS }) => timeS === mark.timeS);
+    if (mark.timeS === this.preview.timeS) this.preview.changed(id, left);
+    if (!left.length) this.forgetPreview(id, mark.timeS);
     this.changed();
   }
 
@@ -296,14 +285,12 @@ export class VideoTab {
 
   /** @param {number} id */
   removed(id) {
-    this.history = this.history.filter((other) => other !== id);
     this.preview.changed(id, []);
     this.forgetPreview(id);
     this.changed();
   }
 
   cleared() {
-    this.history = [];
     this.preview.close();
     this.previews.clear();
     this.changed();
@@ -324,15 +311,16 @@ export class VideoTab {
   /**
    * @param {import("./messages.js").ServerError} error
    * @param {Record<string, any> | null} request
+   * @param {Mark | null} mark
    */
-  previewFailed(error, request) {
+  previewFailed(error, request, mark) {
     if (error.code === "not_found" && request?.type === "remove") return;
     this.page.notices.show("server", messages.serverProblem(error), { passing: true });
-    if (error.code !== "bad_prompt" || request?.type !== "prompt") return;
-    const object = this.workspace.objects.byId.get(request.object_id);
-    object?.marks.pop();
-    if (object && object.marks.length === 0) this.workspace.remove(object.id);
-    else this.changed();
+    if (error.code !== "bad_prompt" || request?.type !== "prompt" || !mark) return;
+    const { objects } = this.workspace;
+    if (!objects.refuse(request.object_id, mark)) return;
+    if (objects.byId.has(request.object_id)) this.changed();
+    else this.removed(request.object_id);
   }
 
   /** The masks that are known of the frame that is shown. */
@@ -363,10 +351,9 @@ export class VideoTab {
     const { card, player, processing, workspace } = this;
     if (!processing) return;
     const objects = workspace.objects.all();
-    this.undoButton.disabled = this.history.length === 0;
     const again = !card.files.hidden;
     card.setButton(again ? "Process again" : "Process the video", objects.length > 0, again && processing.upToDate);
-    const note = objects.length ? "Objects are followed from the frame you clicked on." : "Click an object first.";
+    const note = objects.length ? "Each object begins at the first frame you clicked on." : "Click an object first.";
     card.setNote(again && processing.upToDate ? "Change your clicks or the settings to make another result." : note);
     const span = { startS: card.startS, endS: card.endS, durationS: player.durationS };
     showLane(part(this.host, "lane"), objects, span, (timeS) => {

@@ -19,14 +19,18 @@ import { Stage } from "./stage.js";
  * @property {string} hint on the stage until the first click
  * @property {string} emptyWords in the list while there is no object
  * @property {boolean} showMarks whether clicks stay visible
+ * @property {boolean} [moves] whether objects can get lost and come back
  * @property {() => string | null} refusal why pointing is impossible now, null: it is possible
  * @property {(object: SegObject, mark: Mark) => void} onMark the mark is the newest of the object's marks
+ * @property {(object: SegObject, mark: Mark, told: boolean) => void} onUndo the mark was taken back, and the object with
+ *   it if it was its only one; told: see the history's entries
  * @property {(id: number) => void} onRemove
  * @property {() => void} onClear
  * @property {((id: number) => void) | null} onSave
  * @property {(object: SegObject) => string} [describe] what the list says about an object
  */
 
+const INPUTS_WITHOUT_TEXT = new Set(["radio", "checkbox", "range"]);
 let workspaces = 0;
 
 export class Workspace {
@@ -51,6 +55,8 @@ export class Workspace {
       radio.name = group;
       radio.addEventListener("change", () => this.refresh());
     }
+    this.undoButton = part(host, "undo");
+    this.undoButton.addEventListener("click", () => this.undo());
     this.objects = new Objects(() => this.refresh());
     this.stage = new Stage(host, {
       onPoint: (spot, exclude) => this.pointed(spot, exclude),
@@ -110,8 +116,10 @@ export class Workspace {
     const { selected } = this.objects;
     const all = this.objects.all();
     this.list.show(all, selected);
-    const name = selected === null ? null : (this.objects.byId.get(selected)?.name ?? null);
-    setText(this.next, describeNext(name, this.label, all.length > 0));
+    const chosen = selected === null ? null : this.objects.byId.get(selected);
+    const lost = this.tab.moves === true && chosen?.state === "lost";
+    setText(this.next, describeNext(chosen?.name ?? null, this.label, all.length > 0, lost));
+    this.undoButton.disabled = this.objects.history.size === 0;
     this.stage.setHint(this.waitingWords || (this.everPointed || all.length ? "" : this.tab.hint));
     this.stage.objects = all;
     this.stage.selected = selected;
@@ -152,9 +160,16 @@ export class Workspace {
     this.everPointed = true;
     const object = action.kind === "new" ? this.objects.add() : this.objects.byId.get(action.objectId);
     if (!object) return;
-    object.marks.push(mark);
+    this.objects.mark(object, mark);
     if (gesture === "point") this.stage.ping(spot, label === INCLUDE ? cssColor(object.id) : "#ffffff");
     this.tab.onMark(object, mark);
+    this.refresh();
+  }
+
+  /** Takes the last mark back. */
+  undo() {
+    const last = this.objects.undo();
+    if (last) this.tab.onUndo(last.object, last.mark, last.told);
     this.refresh();
   }
 
@@ -178,8 +193,15 @@ export class Workspace {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    if (this.host.hidden || event.defaultPrevented || event.target instanceof HTMLSelectElement) return;
-    if (event.target instanceof HTMLInputElement && event.target.type !== "radio") return;
+    const { target } = event;
+    if (this.host.hidden || event.defaultPrevented) return;
+    if (target instanceof HTMLInputElement && !INPUTS_WITHOUT_TEXT.has(target.type)) return;
+    if (isUndo(event)) {
+      event.preventDefault();
+      if (!this.toolbar.inert) this.undo();
+      return;
+    }
+    if (target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && target.type === "range")) return;
     if (event.key === "Escape") {
       if (!this.stage.cancel()) this.startNew();
     } else if (event.key === "Delete" || event.key === "Backspace") {
@@ -188,4 +210,9 @@ export class Workspace {
     } else return;
     event.preventDefault();
   }
+}
+
+/** @param {KeyboardEvent} event */
+function isUndo({ key, ctrlKey, metaKey, shiftKey, altKey }) {
+  return key.toLowerCase() === "z" && (ctrlKey || metaKey) && !shiftKey && !altKey;
 }
