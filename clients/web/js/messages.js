@@ -89,7 +89,7 @@ export function serverProblem(error) {
     case "too_large":
       return `This file is too large: ${sentence(error.message)}`;
     case "bad_prompt":
-      // Only with the frame it turns out that the model finds nothing; what is wrong with a click itself is said at once.
+      // That the model finds nothing turns out with the frame; what is wrong with a click itself is said at once.
       return error.index === undefined ? `That click could not be used: ${sentence(error.message)}` : NOTHING_FOUND;
     case "frame_size":
       return "The picture changes its shape here, and objects cannot be followed across that.";

@@ -22,8 +22,8 @@ import { Stage } from "./stage.js";
  * @property {boolean} [moves] whether objects can get lost and come back
  * @property {() => string | null} refusal why pointing is impossible now, null: it is possible
  * @property {(object: SegObject, mark: Mark) => void} onMark the mark is the newest of the object's marks
- * @property {(object: SegObject, mark: Mark, told: boolean) => void} onUndo the mark was taken back, and the object with
- *   it if it was its only one; told: see the history's entries
+ * @property {(object: SegObject, mark: Mark, told: boolean) => void} onUndo the mark was taken back, and the object
+ *   with it if it was its only one; told: see the history's entries
  * @property {(id: number) => void} onRemove
  * @property {() => void} onClear
  * @property {((id: number) => void) | null} onSave
