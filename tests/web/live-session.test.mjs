@@ -209,7 +209,7 @@ test("a click under which nothing is found makes no object, and takes nothing el
   assert.equal(log.at(-1), "failed bad_prompt");
 });
 
-test("in a new session objects go on from where they were last seen, then comes what was clicked meanwhile", async () => {
+test("in a new session objects go on from where they were last seen, then comes what was clicked since", async () => {
   await followed();
   await click(add(), point(), 0);
   frames.take("second");

@@ -4,6 +4,7 @@
 
 import { looksLikeVideo } from "./containers.js";
 import { setText } from "./dom.js";
+import { Help } from "./help.js";
 import { ImageTab } from "./image.js";
 import { Live } from "./live.js";
 import * as messages from "./messages.js";
@@ -29,6 +30,11 @@ const CONNECTION_PROBLEMS = {
   unreachable: messages.UNREACHABLE,
   lost: messages.CONNECTION_LOST,
   lost_following: messages.CONNECTION_LOST_FOLLOWING,
+  no_session: messages.NO_SESSION,
+  offline: messages.OFFLINE,
+  restarting: messages.SERVER_RESTARTS,
+  fault: messages.SERVER_FAULT,
+  slowed: messages.SLOWED_DOWN,
 };
 
 /**
@@ -55,6 +61,7 @@ export class Page {
     this.current = this.live;
     this.listenToTabs();
     this.listenToFiles();
+    new Help(/** @type {HTMLDialogElement} */ (byId("help")), byId("help-open"));
     byId("token").addEventListener("submit", (event) => {
       event.preventDefault();
       void this.submitToken();

@@ -14,12 +14,18 @@ const CAMERA = {
   OverconstrainedError: "This camera cannot deliver a usable picture. Choose another one, or use the sample clip.",
   NotReadableError: "The camera is in use by another program. Close that program, then try again.",
   AbortError: "The camera stopped before it delivered a picture. Try again.",
+  SecurityError: "This browser, or whoever manages it, allows no cameras here. The sample clip works without one.",
 };
+const CAMERA_FAILED = "The camera could not be started. Try again, or use the sample clip.";
+const CAMERA_BLOCKED_BY_SYSTEM =
+  "This computer does not let the browser use the camera. Allow it in the system's privacy settings, then try again.";
 
 /** @param {unknown} error what getUserMedia threw */
 export function cameraProblem(error) {
-  const name = error instanceof Error || error instanceof DOMException ? error.name : "";
-  return CAMERA[name] ?? "The camera could not be started. Try again, or use the sample clip.";
+  if (!(error instanceof Error || error instanceof DOMException)) return CAMERA_FAILED;
+  const { name, message } = error;
+  if (name === "NotAllowedError" && /system/i.test(message)) return CAMERA_BLOCKED_BY_SYSTEM;
+  return CAMERA[name] ?? CAMERA_FAILED;
 }
 
 export const CAMERA_NEEDS_HTTPS =
@@ -33,6 +39,12 @@ export const SERVER_BUSY = "The server is full at the moment. Trying again.";
 export const CONNECTION_LOST = "Connection lost. Trying again; clicks have to wait.";
 export const CONNECTION_LOST_FOLLOWING =
   "Connection lost. Trying again; clicks have to wait. Your objects go on from where they were last seen.";
+export const NO_SESSION =
+  "The server answers, but takes no session: it is full, or something on the way to it does not let websockets through. Trying again.";
+export const OFFLINE = "This device is offline. The page comes back by itself when it is not.";
+export const SERVER_RESTARTS = "The server is restarting. Trying again; clicks have to wait.";
+export const SERVER_FAULT = "Something went wrong on the server, and it ended the session. Starting another one.";
+export const SLOWED_DOWN = "The server ended the session: too many messages in a short time. Starting another one.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
 export const NOTHING_FOUND = "Nothing was found there. Click well inside the object, or drag a box around it.";
@@ -41,6 +53,10 @@ export const PICTURE_NOT_READY = "The picture is still being read. Try that clic
 export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or choose a file.";
 export const EMPTY_FILE = "This file is empty. Choose a picture.";
 export const FILE_TOO_LARGE = "This file is larger than the server takes. Choose a smaller picture.";
+
+export const SNAPSHOT_FAILED = "The picture could not be saved. Try again.";
+export const RECORDING_UNSUPPORTED = "This browser cannot record. A current Chrome, Edge, Firefox or Safari can.";
+export const RECORDING_FAILED = "The recording failed, perhaps for want of memory. Nothing of it was kept.";
 
 export const EMPTY_VIDEO = "This file is empty. Choose a video.";
 export const NO_VIDEO =
