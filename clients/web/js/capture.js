@@ -39,6 +39,9 @@ export class Capture {
       this.forget();
       this.record.focus();
     });
+    addEventListener("beforeunload", (event) => {
+      if (this.recorder) event.preventDefault();
+    });
     stage.onShown = () => this.recorder && this.composer.draw(stage.scene(), { transparent: false });
   }
 

@@ -4,6 +4,7 @@
 
 import { fromTemplate, icon, part } from "./dom.js";
 import { EFFECTS, PLAIN_OVERLAY, isEffect } from "./effects.js";
+import * as messages from "./messages.js";
 import { rememberWord, rememberedWord } from "./preferences.js";
 
 /** Wide enough for every stage, and small in memory. */
@@ -94,7 +95,7 @@ export class EffectChooser {
       this.effect = { ...this.effect, image };
       this.changed();
     } catch {
-      this.onProblem("This file is not a picture that this browser can show. Choose another one.");
+      this.onProblem(messages.BACKGROUND_FAILED);
     }
   }
 

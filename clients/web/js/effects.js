@@ -45,7 +45,7 @@ const CHECKER_PX = 12;
 /** Softer edges: lines around the hole, [width in px of the page, opacity]. @type {[number, number][]} */
 const EDGE = [[2, 0.4]];
 /** @type {[number, number][]} */
-const GLOW = [[22, 0.1], [16, 0.14], [10, 0.2], [5, 0.3]];
+const GLOW = [[20, 0.14], [12, 0.22], [5, 0.32]];
 
 /** @typedef {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} Context */
 

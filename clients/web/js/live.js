@@ -100,7 +100,7 @@ export class Live {
     part(host, "follow-place").append(fromTemplate("smooth-template"));
     /** @type {HTMLInputElement} */
     this.smooth = part(host, "smooth");
-    this.smooth.checked = remembered("smooth", true);
+    this.smooth.checked = remembered("smooth", false);
     this.smooth.addEventListener("change", () => remember("smooth", this.smooth.checked));
     part(host, "camera").addEventListener("click", () => void this.startCamera(null));
     part(host, "clip").addEventListener("click", () => void this.startClip());
@@ -307,8 +307,7 @@ export class Live {
    * @param {string} why
    */
   connectionChanged(state, why) {
-    const following = this.workspace.objects.size > 0;
-    this.page.showConnection(state, why === "lost" && following ? "lost_following" : why);
+    this.page.showConnection(state, why, this.workspace.objects.size > 0);
   }
 
   /** How fast it goes, and what has become of the objects. */

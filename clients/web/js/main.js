@@ -24,19 +24,6 @@ const CONNECTION_WORDS = {
   refused: "Not connected",
 };
 
-/** @type {Record<string, string>} */
-const CONNECTION_PROBLEMS = {
-  busy: messages.SERVER_BUSY,
-  unreachable: messages.UNREACHABLE,
-  lost: messages.CONNECTION_LOST,
-  lost_following: messages.CONNECTION_LOST_FOLLOWING,
-  no_session: messages.NO_SESSION,
-  offline: messages.OFFLINE,
-  restarting: messages.SERVER_RESTARTS,
-  fault: messages.SERVER_FAULT,
-  slowed: messages.SLOWED_DOWN,
-};
-
 /**
  * @typedef {object} TabPanel
  * @property {string} name
@@ -119,13 +106,15 @@ export class Page {
   /**
    * @param {import("./connection.js").ConnectionState} state
    * @param {string} why
+   * @param {boolean} [following] whether there are objects that go on in the next session
    */
-  showConnection(state, why) {
+  showConnection(state, why, following = false) {
     this.connection.dataset.state = state;
     setText(/** @type {Element} */ (this.connection.querySelector(".words")), CONNECTION_WORDS[state]);
     if (state === "ready" || state === "closed") this.notices.hide("connection");
     if (why === "token") this.askForToken(this.server.token() ? messages.TOKEN_WRONG : messages.TOKEN_NEEDED);
-    else if (CONNECTION_PROBLEMS[why]) this.notices.show("connection", CONNECTION_PROBLEMS[why]);
+    const words = messages.connectionProblem(why, following);
+    if (words) this.notices.show("connection", words);
   }
 
   /** @param {TabPanel} tab */

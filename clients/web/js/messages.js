@@ -36,15 +36,6 @@ export const TOKEN_NEEDED = "This server asks for a token. Whoever runs it can t
 export const TOKEN_WRONG = "That token was not accepted. Check it and try again.";
 export const UNREACHABLE = "The server does not answer. It may be restarting; trying again.";
 export const SERVER_BUSY = "The server is full at the moment. Trying again.";
-export const CONNECTION_LOST = "Connection lost. Trying again; clicks have to wait.";
-export const CONNECTION_LOST_FOLLOWING =
-  "Connection lost. Trying again; clicks have to wait. Your objects go on from where they were last seen.";
-export const NO_SESSION =
-  "The server answers, but takes no session: it is full, or something on the way to it does not let websockets through. Trying again.";
-export const OFFLINE = "This device is offline. The page comes back by itself when it is not.";
-export const SERVER_RESTARTS = "The server is restarting. Trying again; clicks have to wait.";
-export const SERVER_FAULT = "Something went wrong on the server, and it ended the session. Starting another one.";
-export const SLOWED_DOWN = "The server ended the session: too many messages in a short time. Starting another one.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
 export const NOTHING_FOUND = "Nothing was found there. Click well inside the object, or drag a box around it.";
@@ -54,6 +45,35 @@ export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or cho
 export const EMPTY_FILE = "This file is empty. Choose a picture.";
 export const FILE_TOO_LARGE = "This file is larger than the server takes. Choose a smaller picture.";
 
+/** @type {Record<string, string>} by what Connection says of it */
+const CONNECTION = {
+  busy: SERVER_BUSY,
+  unreachable: UNREACHABLE,
+  no_session:
+    "The server answers, but takes no session: it is full, or something on the way to it does not let websockets through. Trying again.",
+  offline: "This device is offline. The page comes back by itself when it is not.",
+};
+
+/** @type {Record<string, string>} the same, of a session that there was */
+const SESSION_ENDED = {
+  lost: "Connection lost. Trying again; clicks have to wait.",
+  restarting: "Connection lost: the server is restarting. Trying again; clicks have to wait.",
+  fault: "Connection lost: something went wrong on the server. Trying again; clicks have to wait.",
+  slowed: "The server ended the session: too many messages in a short time. Starting another one.",
+};
+
+/**
+ * @param {string} why there is no connection
+ * @param {boolean} following whether there are objects that go on in the next session
+ * @returns {string | null} null: there is nothing to say
+ */
+export function connectionProblem(why, following) {
+  const ended = SESSION_ENDED[why];
+  if (ended) return following ? `${ended} Your objects go on from where they were last seen.` : ended;
+  return CONNECTION[why] ?? null;
+}
+
+export const BACKGROUND_FAILED = "This file is not a picture that this browser can show. Choose another one.";
 export const SNAPSHOT_FAILED = "The picture could not be saved. Try again.";
 export const RECORDING_UNSUPPORTED = "This browser cannot record. A current Chrome, Edge, Firefox or Safari can.";
 export const RECORDING_FAILED = "The recording failed, perhaps for want of memory. Nothing of it was kept.";

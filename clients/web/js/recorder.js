@@ -34,7 +34,7 @@ export class Recorder {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {string} kind
-   * @param {(recording: Recording | null) => void} onDone null: it failed
+   * @param {(recording: Recording | null) => void} onDone null: there is none
    */
   constructor(canvas, kind, onDone) {
     this.beganMs = performance.now();
@@ -43,14 +43,13 @@ export class Recorder {
     this.recorder = new MediaRecorder(stream, { mimeType: kind, videoBitsPerSecond: bits });
     /** @type {Blob[]} */
     const pieces = [];
-    let failed = false;
     this.recorder.ondataavailable = ({ data }) => data.size && pieces.push(data);
-    this.recorder.onerror = () => (failed = true);
+    // It also stops by itself when it fails: what was recorded until then is a file all the same.
     this.recorder.onstop = () => {
       const lastsMs = this.elapsedMs;
       for (const track of stream.getTracks()) track.stop();
       const file = new Blob(pieces, { type: kind.split(";")[0] });
-      onDone(failed || !file.size ? null : { file, ending: endingOf(kind), lastsMs });
+      onDone(file.size === 0 ? null : { file, ending: endingOf(kind), lastsMs });
     };
     this.recorder.start(PIECE_MS);
   }

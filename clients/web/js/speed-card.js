@@ -11,7 +11,7 @@ const STAGE_WORDS = {
   segment: "Model",
   refine: "Cleaning the masks",
   encode: "Packing the masks",
-  way: "Network and browser",
+  way: "Waiting its turn, network, page",
 };
 
 export class SpeedCard {

@@ -15,6 +15,7 @@ const TOUCH_DRAG_PX = 12;
 const LONG_PRESS_MS = 500;
 const KEY_STEP = 0.02;
 const RIGHT_BUTTON = 2;
+const MOST_PIXEL_RATIO = 2;
 const SEE_THROUGH = 0.5;
 /** How long the picture shines through after the pointer came to rest. */
 const PEEK_MS = 1200;
@@ -127,12 +128,17 @@ export class Stage {
     this.element.append(ring);
   }
 
+  /** Pixels of the overlay to one of the page. More than two cannot be told apart, and cost. */
+  get pixelRatio() {
+    return Math.min(devicePixelRatio, MOST_PIXEL_RATIO);
+  }
+
   /** The overlay has one pixel for each pixel of the screen. */
   fit() {
     const { clientWidth, clientHeight } = this.element;
     if (!clientWidth) return;
-    this.overlay.width = Math.round(clientWidth * devicePixelRatio);
-    this.overlay.height = Math.round(clientHeight * devicePixelRatio);
+    this.overlay.width = Math.round(clientWidth * this.pixelRatio);
+    this.overlay.height = Math.round(clientHeight * this.pixelRatio);
     this.draw();
   }
 
@@ -160,7 +166,7 @@ export class Stage {
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
     const scene = this.scene();
     paintEffect(context, scene);
-    context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
+    context.setTransform(this.pixelRatio, 0, 0, this.pixelRatio, 0, 0);
     const size = { width: this.element.clientWidth, height: this.element.clientHeight };
     const tagged = hidesBackground(this.effect) ? [] : shownMasks(scene.objects);
     for (const object of tagged) drawTag(context, size, object);
@@ -180,7 +186,7 @@ export class Stage {
       objects: this.stale ? this.objects.map((object) => ({ ...object, bitmap: null })) : this.objects,
       selected: this.selected,
       effect: this.effect,
-      pixelRatio: devicePixelRatio,
+      pixelRatio: this.pixelRatio,
       seeThrough: this.peeking ? SEE_THROUGH : 0,
     };
   }

@@ -100,7 +100,7 @@ export class Stats {
 
   /**
    * Medians of what each stage took, in the order of the server, and of what is left of the delay: the ways there and
-   * back, and this browser.
+   * back, waiting behind the frame before, and this page.
    * @returns {{stage: string, ms: number}[]}
    */
   stages() {
