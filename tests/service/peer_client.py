@@ -30,18 +30,25 @@ WIDTH, HEIGHT = 320, 240
 BITS = 8
 BLOCK_PX = WIDTH // BITS
 LOOPBACK = WebrtcSettings(loopback=True)
-# On the square of every picture of the camera.
-CLICK = {"object_id": 1, "points_xy_px": [[160, 150]], "labels": [1]}
+SQUARE_PX = 80
+STEP_PX = 6
+# On the square of the first pictures of the camera.
+CLICK = {"object_id": 1, "points_xy_px": [[140, 150]], "labels": [1]}
 
 
-def counted(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
-    """A picture with its number in a row of black and white blocks, and a bright square that moves a little."""
+def left_of_square(number: int) -> int:
+    """Left edge of the square in that picture: ``STEP_PX`` further or back with every picture."""
+    return 40 + STEP_PX * abs((number + 10) % 40 - 20)
+
+
+def counted(number: int) -> np.ndarray:
+    """A picture with its number in a row of black and white blocks, and a bright square on its way to and fro."""
     rgb = np.full((HEIGHT, WIDTH, 3), 40, dtype=np.uint8)
     for bit in range(BITS):
         rgb[:BLOCK_PX, bit * BLOCK_PX : (bit + 1) * BLOCK_PX] = 235 if number >> bit & 1 else 16
-    left = 120 + number % 16
-    rgb[110:190, left : left + 80] = (240, 90, 30)
-    return rgb if (width, height) == (WIDTH, HEIGHT) else np.ascontiguousarray(np.resize(rgb, (height, width, 3)))
+    left = left_of_square(number)
+    rgb[110 : 110 + SQUARE_PX, left : left + SQUARE_PX] = (240, 90, 30)
+    return rgb
 
 
 def read_counter(rgb: np.ndarray) -> int:
@@ -59,16 +66,18 @@ class Camera(MediaStreamTrack):
 
     def __init__(self, fps: float = 20.0) -> None:
         super().__init__()
-        self._fps = fps
+        self.fps = fps
         self.sent = 0
+        # What each peer's sender adds to the timestamps of this camera, read off the first packet that leaves.
+        self.origins: dict[int, int] = {}
         self._began = 0.0
 
     async def recv(self) -> av.VideoFrame:
         now = asyncio.get_running_loop().time()
         self._began = self._began or now
-        await asyncio.sleep(max(0.0, self._began + self.sent / self._fps - now))
-        picture = av.VideoFrame.from_ndarray(counted(self.sent % 2**BITS), format="rgb24").reformat(format="yuv420p")
-        picture.pts, picture.time_base = round(self.sent * 90_000 / self._fps), Fraction(1, 90_000)
+        await asyncio.sleep(max(0.0, self._began + self.sent / self.fps - now))
+        picture = av.VideoFrame.from_ndarray(counted(self.sent), format="rgb24").reformat(format="yuv420p")
+        picture.pts, picture.time_base = round(self.sent * 90_000 / self.fps), Fraction(1, 90_000)
         self.sent += 1
         return picture
 
@@ -83,6 +92,7 @@ class PeerClient:
         self.results: list[dict[str, Any]] = []
         self.messages: list[bytes] = []
         self.overlays: list[tuple[int, int]] = []
+        self.pictures: list[np.ndarray] = []
         self._parts: dict[int, dict[int, bytes]] = {}
         self._news = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
@@ -108,6 +118,7 @@ class PeerClient:
     async def connect(self, fps: float = 20.0) -> None:
         self.camera = Camera(fps)
         self.pc.addTrack(self.camera)
+        watch_origin(self.pc, self.camera)
         self.pc.on("track", self._on_track)
         self.open_channel()
         await self.offer()
@@ -127,11 +138,9 @@ class PeerClient:
         self.camera.stop()
         await self.pc.close()
 
-    def rtp_origin(self) -> int:
-        """What this peer's sender adds to the camera's own timestamps, read off the last packet it has sent."""
-        sender = self.pc.getSenders()[0]
-        sent = max(sender._RTCRtpSender__rtp_history.values(), key=lambda packet: packet.sequence_number)
-        return (sent.timestamp - round((self.camera.sent - 1) * 90_000 / self.camera._fps)) % 2**32
+    def number_of(self, rtp_timestamp: int) -> float:
+        """The number of the camera's picture that was sent with that timestamp."""
+        return number_of(self.pc, self.camera, rtp_timestamp)
 
     def _on_message(self, message: bytes) -> None:
         self.messages.append(message)
@@ -147,9 +156,14 @@ class PeerClient:
         async def read() -> None:
             while True:
                 picture = await track.recv()
-                self.overlays.append((read_counter(picture.to_ndarray(format="rgb24")), picture.width))
+                self.pictures.append(picture.to_ndarray(format="rgb24"))
+                self.overlays.append((read_counter(self.pictures[-1]), picture.width))
 
         self._reading = asyncio.create_task(read())
+
+
+def number_of(pc: RTCPeerConnection, camera: Camera, rtp_timestamp: int) -> float:
+    return (rtp_timestamp - camera.origins[id(pc)]) % 2**32 * camera.fps / 90_000
 
 
 def peer() -> RTCPeerConnection:
@@ -168,6 +182,20 @@ def peer() -> RTCPeerConnection:
 
     pc._RTCPeerConnection__createDtlsTransport = on_loopback
     return pc
+
+
+def watch_origin(pc: RTCPeerConnection, camera: Camera) -> None:
+    """Note the timestamp of the first RTP packet that ``pc`` sends: that of the camera's picture 0."""
+    transport = pc.getTransceivers()[0].receiver.transport
+    send = transport._send_rtp
+
+    async def noting(data: bytes) -> None:
+        # Not RTCP, whose packet types are 192 to 223.
+        if not 192 <= data[1] <= 223:
+            camera.origins.setdefault(id(pc), int.from_bytes(data[4:8], "big"))
+        await send(data)
+
+    transport._send_rtp = noting
 
 
 @contextlib.asynccontextmanager
