@@ -260,12 +260,9 @@ class _Peer:
             channel.close()
 
     def _on_state(self) -> None:
-        match self._connection.connectionState:
-            case "failed":
-                self._fail("the WebRTC connection was lost")
-            case "closed" if not self.closed:
-                # The client has closed it, and knows.
-                self._end()
+        # "closed" is what aiortc comes to by itself both when the client closes and when it falls silent.
+        if self._connection.connectionState in ("failed", "closed"):
+            self._fail("the WebRTC connection was lost or closed")
 
     def _check_connected(self) -> None:
         if not self.closed and self._connection.connectionState != "connected":

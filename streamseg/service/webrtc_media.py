@@ -1,7 +1,7 @@
 """Video of a WebRTC peer: bounded on its way in, with the timestamps of its sender; the newest overlay on its way out.
 
 aiortc keeps everything that comes: encoded frames before its decoder, decoded ones after it. Here the former are
-bounded, and whoever reads the track must drain it. What this module knows of aiortc's inside stands in ``_private``.
+bounded, and whoever reads the track must drain it. All private names of aiortc's are used in this module.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import queue
 from fractions import Fraction
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -19,6 +20,7 @@ import cv2
 import numpy as np
 from aiortc import MediaStreamTrack, RTCRtpReceiver, codecs, rtcrtpreceiver
 from aiortc.codecs import h264, vpx
+from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.mediastreams import MediaStreamError
 
 from streamseg.errors import TooLargeError
@@ -27,6 +29,8 @@ from streamseg.settings import WebrtcSettings
 
 # A second of video: more waits only where decoding is slower than the camera.
 MAX_ENCODED = 30
+# As aiortc's own; a power of two.
+JITTER_PACKETS = 512
 # What the overlay starts with, before the peer has told what its network takes.
 START_BITRATE = 2_500_000
 # Unanswered requests for consent until a peer is given up; each waits half a second for its answer.
@@ -74,9 +78,19 @@ def _private(receiver: RTCRtpReceiver, name: str) -> str:
 
 
 def bound(receiver: RTCRtpReceiver, max_pixels: int) -> None:
-    """Bound what waits for the decoder of a receiver that has not begun."""
+    """Bound what waits for the decoder of a receiver that has not begun, and what is late before it."""
     lost = getattr(receiver, _private(receiver, "decoder_error"))
-    setattr(receiver, _private(receiver, "decoder_queue"), EncodedQueue(lost, max_pixels))
+    mapper = getattr(receiver, _private(receiver, "timestamp_mapper"))
+    jitter = PromptJitterBuffer()
+
+    def more() -> JitterFrame | None:
+        encoded = jitter.take()
+        if encoded is not None:
+            encoded.timestamp = mapper.map(encoded.timestamp)
+        return encoded
+
+    setattr(receiver, _private(receiver, "jitter_buffer"), jitter)
+    setattr(receiver, _private(receiver, "decoder_queue"), EncodedQueue(lost, max_pixels, more))
 
 
 def rtp_timestamp(receiver: RTCRtpReceiver, pts: int | None) -> int | None:
@@ -89,15 +103,49 @@ def rtp_timestamp(receiver: RTCRtpReceiver, pts: int | None) -> int | None:
     return None if origin is None or pts is None else (pts + origin) % 2**32
 
 
+class PromptJitterBuffer(JitterBuffer):
+    """aiortc's, without two of its delays.
+
+    It gives a frame away only when the next one begins; here the marker bit of the last packet is believed. And it
+    gives away one frame per packet, so that what waited for a lost packet stays late for ever where frames are as
+    small as a packet; ``take`` has the rest at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(capacity=JITTER_PACKETS, is_video=True)
+
+    def take(self) -> JitterFrame | None:
+        """The next frame, if all of it has come."""
+        return None if self._origin is None else self._remove_frame(self._origin)
+
+    def _remove_frame(self, sequence_number: int) -> JitterFrame | None:
+        frame = super()._remove_frame(sequence_number)
+        if frame is not None:
+            return frame
+        assert self._origin is not None
+        packets: list[Any] = []
+        for count in range(self.capacity):
+            packet = self._packets[(self._origin + count) % self.capacity]
+            if packet is None or (packets and packet.timestamp != packets[0].timestamp):
+                return None
+            packets.append(packet)
+            if packet.marker:
+                self.remove(len(packets))
+                return JitterFrame(b"".join(one._data for one in packets), packets[0].timestamp)
+        return None
+
+
 class EncodedQueue(queue.Queue[Any]):
     """Encoded frames on their way to aiortc's decoder thread, in place of its own endless queue.
 
     When the decoder falls behind, all that waits is dropped and nothing taken until the next key frame, which is asked
-    for: a decoder that misses a frame would show grey smears. ``lost``: set to ask the sender for a key frame.
+    for: a decoder that misses a frame would show grey smears. ``lost``: set to ask the sender for a key frame. ``more``: further frames that came at
+    the same time, of the same codec.
     """
 
-    def __init__(self, lost: Event, max_pixels: int) -> None:
+    def __init__(self, lost: Event, max_pixels: int, more: Callable[[], JitterFrame | None] = lambda: None) -> None:
         super().__init__()
+        self._more = more
         self._lost = lost
         self._max_pixels = max_pixels
         self._waits_for_keyframe = False
@@ -109,6 +157,11 @@ class EncodedQueue(queue.Queue[Any]):
             super().put(None)
             return
         codec, encoded = item
+        while encoded is not None:
+            self._put_encoded(codec, encoded)
+            encoded = self._more()
+
+    def _put_encoded(self, codec: Any, encoded: JitterFrame) -> None:
         if pixels_of(codec.name, encoded.data) > self._max_pixels:
             self._waits_for_keyframe = True
             return
@@ -120,7 +173,7 @@ class EncodedQueue(queue.Queue[Any]):
                 self._lost.set()
                 return
             self._waits_for_keyframe = False
-        super().put(item)
+        super().put((codec, encoded))
 
     def _drop_all(self) -> None:
         with self.mutex:

@@ -189,11 +189,11 @@ def test_masks_keep_coming_when_packets_are_lost(live: Server) -> None:
     async def go() -> None:
         async with open_peer(live) as client:
             await client.start()
-            await client.connect(fps=15)
+            await client.connect(fps=30)
             await client.some_results(1)
             dropped = lossy(client.pc, 0.05)
-            results = await client.some_results(40, within_s=60)
-            assert dropped() > 5
+            results = await client.some_results(60, within_s=60)
+            assert dropped() > 0
             ages = [client.camera.sent - client.number_of(result["rtp_timestamp"]) for result in results[-5:]]
             # Sent pictures minus those that the last results are of: no backlog has come of the losses.
             assert min(ages) < 30
