@@ -49,6 +49,7 @@ ANSWER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
 # More than this waits only where the network does not take the results; the next one is newer.
 MAX_BUFFERED_BYTES = 64 * 2**10
+MAX_ECHO_CHARS = 64
 INSTEAD = "the session goes on: send frames over this websocket, or another offer"
 
 
@@ -254,10 +255,18 @@ class _Peer:
                 self._on_frame(CameraFrame(picture, rtp_timestamp(receiver, picture.pts)))
 
     def _on_channel(self, channel: RTCDataChannel) -> None:
-        if channel.label == CHANNEL_LABEL:
-            self._channel = channel
-        else:
+        if channel.label != CHANNEL_LABEL:
             channel.close()
+            return
+        self._channel = channel
+
+        def echo(message: str | bytes) -> None:
+            # For the client to measure the way there and back, where it cannot tell its frames apart.
+            takes = channel.readyState == "open" and channel.bufferedAmount <= MAX_BUFFERED_BYTES
+            if takes and isinstance(message, str) and len(message) <= MAX_ECHO_CHARS:
+                channel.send(message)
+
+        channel.on("message", echo)
 
     def _on_state(self) -> None:
         # "closed" is what aiortc comes to by itself both when the client closes and when it falls silent.

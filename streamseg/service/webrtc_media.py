@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import queue
-from fractions import Fraction
 from collections.abc import Callable
+from fractions import Fraction
 from threading import Event
 from typing import Any
 
@@ -139,8 +139,8 @@ class EncodedQueue(queue.Queue[Any]):
     """Encoded frames on their way to aiortc's decoder thread, in place of its own endless queue.
 
     When the decoder falls behind, all that waits is dropped and nothing taken until the next key frame, which is asked
-    for: a decoder that misses a frame would show grey smears. ``lost``: set to ask the sender for a key frame. ``more``: further frames that came at
-    the same time, of the same codec.
+    for: a decoder that misses a frame would show grey smears. ``lost``: set to ask the sender for a key frame.
+    ``more``: further frames that came at the same time, of the same codec.
     """
 
     def __init__(self, lost: Event, max_pixels: int, more: Callable[[], JitterFrame | None] = lambda: None) -> None:

@@ -41,12 +41,12 @@ def left_of_square(number: int) -> int:
     return 40 + STEP_PX * abs((number + 10) % 40 - 20)
 
 
-def counted(number: int) -> np.ndarray:
+def counted(number: int, still: bool = False) -> np.ndarray:
     """A picture with its number in a row of black and white blocks, and a bright square on its way to and fro."""
     rgb = np.full((HEIGHT, WIDTH, 3), 40, dtype=np.uint8)
     for bit in range(BITS):
         rgb[:BLOCK_PX, bit * BLOCK_PX : (bit + 1) * BLOCK_PX] = 235 if number >> bit & 1 else 16
-    left = left_of_square(number)
+    left = left_of_square(0 if still else number)
     rgb[110 : 110 + SQUARE_PX, left : left + SQUARE_PX] = (240, 90, 30)
     return rgb
 
@@ -64,8 +64,9 @@ class Camera(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, fps: float = 20.0) -> None:
+    def __init__(self, fps: float = 12.0, still: bool = True) -> None:
         super().__init__()
+        self._still = still
         self.fps = fps
         self.sent = 0
         # What each peer's sender adds to the timestamps of this camera, read off the first packet that leaves.
@@ -76,7 +77,7 @@ class Camera(MediaStreamTrack):
         now = asyncio.get_running_loop().time()
         self._began = self._began or now
         await asyncio.sleep(max(0.0, self._began + self.sent / self.fps - now))
-        picture = av.VideoFrame.from_ndarray(counted(self.sent), format="rgb24").reformat(format="yuv420p")
+        picture = av.VideoFrame.from_ndarray(counted(self.sent, self._still), format="rgb24").reformat(format="yuv420p")
         picture.pts, picture.time_base = round(self.sent * 90_000 / self.fps), Fraction(1, 90_000)
         self.sent += 1
         return picture
@@ -91,10 +92,12 @@ class PeerClient:
         self.camera = Camera()
         self.results: list[dict[str, Any]] = []
         self.messages: list[bytes] = []
-        self.overlays: list[tuple[int, int]] = []
+        self.echoes: list[str] = []
+        self.overlays: list[int] = []
         self.pictures: list[np.ndarray] = []
         self._parts: dict[int, dict[int, bytes]] = {}
         self._news = asyncio.Event()
+        self._drawn = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self, **fields: Any) -> dict[str, Any]:
@@ -104,19 +107,21 @@ class PeerClient:
     def open_channel(self) -> None:
         channel = self.pc.createDataChannel(CHANNEL_LABEL, ordered=False, maxRetransmits=0)
         channel.on("message", self._on_message)
+        self.channel = channel
 
     async def offer(self) -> None:
         """Send an offer with the camera as it stands and the channel, and take the answer."""
         await self.pc.setLocalDescription(await self.pc.createOffer())
         await self.wire.text(type="offer", sdp=self.pc.localDescription.sdp, request_id="o")
         got = await self.wire.next()
-        while got["type"] == "result":
+        # Results of the time before the channel is open, or what the server says of a former peer that was closed.
+        while got["type"] in ("result", "error") and got.get("request_id") != "o":
             got = await self.wire.next()
         assert (got["type"], got.get("request_id")) == ("answer", "o"), got
         await self.pc.setRemoteDescription(RTCSessionDescription(got["sdp"], "answer"))
 
-    async def connect(self, fps: float = 20.0) -> None:
-        self.camera = Camera(fps)
+    async def connect(self, fps: float = 12.0, still: bool = True) -> None:
+        self.camera = Camera(fps, still)
         self.pc.addTrack(self.camera)
         watch_origin(self.pc, self.camera)
         self.pc.on("track", self._on_track)
@@ -132,6 +137,14 @@ class PeerClient:
                 await self._news.wait()
         return self.results[before : before + count]
 
+    async def some_overlays(self, count: int, within_s: float = 20.0) -> list[int]:
+        """The numbers in all overlays so far, once there are so many; ``pictures`` has them."""
+        async with asyncio.timeout(within_s):
+            while len(self.overlays) < count:
+                self._drawn.clear()
+                await self._drawn.wait()
+        return list(self.overlays)
+
     async def close(self) -> None:
         if self._reading is not None:
             self._reading.cancel()
@@ -142,7 +155,10 @@ class PeerClient:
         """The number of the camera's picture that was sent with that timestamp."""
         return number_of(self.pc, self.camera, rtp_timestamp)
 
-    def _on_message(self, message: bytes) -> None:
+    def _on_message(self, message: bytes | str) -> None:
+        if isinstance(message, str):
+            self.echoes.append(message)
+            return
         self.messages.append(message)
         number, place, parts = struct.unpack_from(">IHH", message)
         got = self._parts.setdefault(number, {})
@@ -157,7 +173,8 @@ class PeerClient:
             while True:
                 picture = await track.recv()
                 self.pictures.append(picture.to_ndarray(format="rgb24"))
-                self.overlays.append((read_counter(self.pictures[-1]), picture.width))
+                self.overlays.append(read_counter(self.pictures[-1]))
+                self._drawn.set()
 
         self._reading = asyncio.create_task(read())
 
@@ -209,7 +226,7 @@ async def open_peer(server: Server, **options: Any) -> AsyncIterator[PeerClient]
 
 
 def lossy(pc: RTCPeerConnection, share: float, seed: int = 0) -> Callable[[], int]:
-    """Drop that share of the datagrams that ``pc`` sends; returns how many were dropped so far."""
+    """Drop that share of the datagrams of ``pc``, both ways; returns how many were dropped so far."""
     chance, dropped = random.Random(seed), 0
     agent = pc.getTransceivers()[0].receiver.transport.transport._connection
     for protocol in agent._protocols:
@@ -229,5 +246,13 @@ def lossy(pc: RTCPeerConnection, share: float, seed: int = 0) -> Callable[[], in
             def __getattr__(self, name: str) -> Any:
                 return getattr(self._transport, name)
 
+        def received(data: bytes, addr: Any, take: Any = protocol.datagram_received) -> None:
+            nonlocal dropped
+            if chance.random() < share:
+                dropped += 1
+            else:
+                take(data, addr)
+
         protocol.transport = Lossy(protocol.transport, send)
+        protocol.datagram_received = received
     return lambda: dropped

@@ -34,7 +34,13 @@ from streamseg.settings import WebrtcSettings
 
 @pytest.fixture(scope="module")
 def live(model: LoadedModel) -> Iterator[Server]:
+    async def warm_up(server: Server) -> None:
+        # The first picture of a process takes a second, in which the square would be out of sight.
+        async with open_wire(server) as wire:
+            await wire.segment()
+
     with Server(settings_for_tests(webrtc=LOOPBACK), model) as running:
+        asyncio.run(warm_up(running))
         yield running
 
 
@@ -83,7 +89,7 @@ def test_a_result_names_the_frame_that_it_belongs_to(live: Server) -> None:
     async def go() -> None:
         async with open_peer(live) as client:
             await client.start(mode="track")
-            await client.connect(fps=12)
+            await client.connect(still=False)
             results = await client.some_results(25)
             errors_px = []
             for result in results:
@@ -92,9 +98,12 @@ def test_a_result_names_the_frame_that_it_belongs_to(live: Server) -> None:
                 assert 0 <= number < client.camera.sent
                 box = result["objects"][0]["box_xyxy_px"]
                 if box is not None:
-                    errors_px.append((box[0] + box[2]) / 2 - left_of_square(round(number)) - SQUARE_PX / 2)
-            assert len(errors_px) >= 20
-            assert np.percentile(np.abs(errors_px), 80) <= STEP_PX
+                    left = left_of_square(round(number))
+                    # One edge is enough: the small model now and then leaves a piece out, or takes one more.
+                    errors_px.append(min(abs(box[0] - left), abs(box[2] - left - SQUARE_PX)))
+            assert len(errors_px) >= 15
+            assert np.median(errors_px) < STEP_PX / 2
+            assert np.percentile(errors_px, 80) <= STEP_PX
 
     asyncio.run(go())
 
@@ -103,18 +112,14 @@ def test_the_overlay_comes_back_as_a_track(live: Server) -> None:
     async def go() -> None:
         async with open_peer(live) as client:
             await client.start(overlay=True)
-            await client.connect(fps=12)
+            await client.connect()
             await client.some_results(12)
-            async with asyncio.timeout(20):
-                while len(client.overlays) < 6:
-                    await asyncio.sleep(0.05)
-            counters = [counter for counter, _ in client.overlays]
+            counters = await client.some_overlays(6)
             assert counters == sorted(set(counters))
             assert {picture.shape for picture in client.pictures} == {(HEIGHT, WIDTH, 3)}
             # The orange square is tinted with the blue of object 1.
-            number, seen = counters[-1], client.pictures[-1].astype(int)
-            inside = seen[150, left_of_square(number) + SQUARE_PX // 2]
-            assert inside[2] > 90
+            blue = client.pictures[-1][150, left_of_square(0) + SQUARE_PX // 2, 2]
+            assert blue > 90
             # No picture of it is sent over the websocket as well.
             assert all(result["attachments"] == 0 for result in client.results)
 
@@ -136,6 +141,65 @@ def test_prompts_go_over_the_websocket(live: Server) -> None:
             await client.wire.text(type="undo")
             await client.wire.expect("ok")
             assert (await client.some_results(3))[-1]["objects"] == []
+
+    asyncio.run(go())
+
+
+def test_a_client_can_measure_the_way_there_and_back(live: Server) -> None:
+    async def go() -> None:
+        async with open_peer(live) as client:
+            await client.start(masks="none")
+            await client.connect()
+            await client.some_results(1)
+            for message in ("17.25", "x" * 65, b"binary"):
+                client.channel.send(message)
+            await client.some_results(3)
+            assert client.echoes == ["17.25"]
+
+    asyncio.run(go())
+
+
+def test_other_channels_are_closed(live: Server) -> None:
+    async def go() -> None:
+        async with open_peer(live) as client:
+            await client.start(prompts=[])
+            await client.connect()
+            await client.some_results(1)
+            closed = asyncio.Event()
+            client.pc.createDataChannel("another").on("close", closed.set)
+            await client.some_results(2)
+            async with asyncio.timeout(5):
+                await closed.wait()
+
+    asyncio.run(go())
+
+
+def test_results_come_over_the_websocket_where_there_is_no_channel(live: Server) -> None:
+    async def go() -> None:
+        async with open_peer(live) as client:
+            await client.start()
+            client.pc.addTrack(client.camera)
+            await client.offer()
+            result = await client.wire.expect("result")
+            assert "rtp_timestamp" in result
+            assert (await client.wire.expect("result"))["index"] > result["index"]
+
+    asyncio.run(go())
+
+
+def test_the_camera_may_come_after_the_channel(live: Server) -> None:
+    async def go() -> None:
+        async with open_peer(live) as client:
+            await client.start(prompts=[])
+            client.open_channel()
+            opened = asyncio.Event()
+            client.channel.on("open", opened.set)
+            await client.offer()
+            async with asyncio.timeout(10):
+                await opened.wait()
+            client.pc.addTrack(client.camera)
+            await client.offer()
+            await client.some_results(2)
 
     asyncio.run(go())
 

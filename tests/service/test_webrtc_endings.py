@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from aiortc import RTCPeerConnection
@@ -27,7 +28,7 @@ def held() -> dict[str, int]:
         "peers": sum(type(one) is RTCPeerConnection for one in objects),
         "tasks": sum(type(one) is asyncio.Task and not one.done() for one in objects),
         "decoders": sum(thread.name == "video-decoder" for thread in threading.enumerate()),
-        "sockets": sum(os.path.realpath(f"/proc/self/fd/{fd}").count("socket:") for fd in os.listdir("/proc/self/fd")),
+        "sockets": sum("socket:" in os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()),
     }
 
 
