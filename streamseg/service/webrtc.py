@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import av
@@ -29,7 +29,7 @@ from streamseg.segmentation.masks import FrameResult
 from streamseg.service.effects import CameraFrame, Segmented
 from streamseg.service.encoding import encode_result
 from streamseg.service.protocol import Answer, Candidate, Offer, Result, Start
-from streamseg.service.webrtc_media import OverlayTrack, bound, rtp_timestamp, to_frame, to_picture, tune
+from streamseg.service.webrtc_media import OverlayTrack, bound, is_flooded, rtp_timestamp, to_frame, to_picture, tune
 from streamseg.service.webrtc_rules import (
     CHANNEL_LABEL,
     MAX_CANDIDATES,
@@ -47,6 +47,7 @@ LOOPBACK = "127.0.0.1"
 # Gathering asks STUN and TURN servers, which aioice gives 5 s.
 ANSWER_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
+WATCH_S = 1.0
 # More than this waits only where the network does not take the results; the next one is newer.
 MAX_BUFFERED_BYTES = 64 * 2**10
 MAX_ECHO_CHARS = 64
@@ -189,6 +190,7 @@ class _Peer:
         if self._late is None:
             loop = asyncio.get_running_loop()
             self._late = loop.call_later(self._settings.connect_timeout_s, self._check_connected)
+            self._run(self._watch(), "watch")
         return announced(connection.localDescription.sdp, [str(address) for address in self._settings.announce])
 
     async def add_candidate(self, signal: Candidate) -> None:
@@ -243,9 +245,17 @@ class _Peer:
         for transceiver in self._connection.getTransceivers():
             if transceiver.receiver.track is track:
                 bound(transceiver.receiver, self._max_pixels)
-                task = asyncio.create_task(self._read(track, transceiver.receiver), name="streamseg-webrtc-camera")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._run(self._read(track, transceiver.receiver), "camera")
+
+    def _run(self, what: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(what, name=f"streamseg-webrtc-{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _watch(self) -> None:
+        while not is_flooded(self._connection):  # noqa: ASYNC110
+            await asyncio.sleep(WATCH_S)
+        self._fail("the WebRTC connection was ended: more streams or unfinished messages than a camera has")
 
     async def _read(self, track: MediaStreamTrack, receiver: RTCRtpReceiver) -> None:
         """Drain the track, whose queue has no end."""

@@ -18,7 +18,7 @@ import aioice.ice
 import av
 import cv2
 import numpy as np
-from aiortc import MediaStreamTrack, RTCRtpReceiver, codecs, rtcrtpreceiver
+from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpReceiver, codecs, rtcrtpreceiver
 from aiortc.codecs import h264, vpx
 from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.mediastreams import MediaStreamError
@@ -29,6 +29,8 @@ from streamseg.settings import WebrtcSettings
 
 # A second of video: more waits only where decoding is slower than the camera.
 MAX_ENCODED = 30
+# Streams under names of their own (SSRCs) that one camera may come in: it has one, and one for what is sent again.
+MAX_STREAMS = 16
 # As aiortc's own; a power of two.
 JITTER_PACKETS = 512
 # What the overlay starts with, before the peer has told what its network takes.
@@ -91,6 +93,20 @@ def bound(receiver: RTCRtpReceiver, max_pixels: int) -> None:
 
     setattr(receiver, _private(receiver, "jitter_buffer"), jitter)
     setattr(receiver, _private(receiver, "decoder_queue"), EncodedQueue(lost, max_pixels, more))
+
+
+def is_flooded(connection: RTCPeerConnection) -> bool:
+    """Whether a peer makes aiortc keep more than it can have use for.
+
+    aiortc keeps statistics of every stream that a packet names, and the pieces of every message that does not end,
+    beyond the window that it has granted.
+    """
+    for transceiver in connection.getTransceivers():
+        receiver = transceiver.receiver
+        if len(getattr(receiver, _private(receiver, "remote_streams"))) > MAX_STREAMS:
+            return True
+    sctp = connection.sctp
+    return sctp is not None and sctp._advertised_rwnd < 0
 
 
 def rtp_timestamp(receiver: RTCRtpReceiver, pts: int | None) -> int | None:

@@ -103,7 +103,31 @@ def test_a_peer_that_vanishes_is_given_up(model: LoadedModel) -> None:
     with Server(settings, model) as server:
         asyncio.run(go(server))
         assert frees_everything(server)
-        assert held()["peers"] == 0
+        assert eventually(lambda: held()["peers"] == 0)
+
+
+def test_a_peer_that_floods_the_server_is_ended(model: LoadedModel) -> None:
+    """Every picture under a stream name of its own, each of which aiortc would keep."""
+
+    async def go(server: Server) -> None:
+        async with open_peer(server) as client:
+            await client.start(prompts=[])
+            await client.connect(fps=30)
+            await client.some_results(1)
+            sender = client.pc.getSenders()[0]
+            honest = client.camera.recv
+
+            async def recv():
+                sender._ssrc += 1
+                return await honest()
+
+            client.camera.recv = recv
+            error = (await client.wire.until("error"))[-1]
+            assert (error["code"], "streams" in error["message"]) == ("webrtc_failed", True)
+
+    with Server(settings_for_tests(webrtc=LOOPBACK), model) as server:
+        asyncio.run(go(server))
+        assert frees_everything(server)
 
 
 def test_a_server_that_ends_ends_its_peers(model: LoadedModel) -> None:
