@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamseg.api import Model, load
     from streamseg.errors import StreamsegError
+    from streamseg.live import Session
     from streamseg.media.frame import Frame
     from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult
     from streamseg.segmentation.prompts import Prompt
     from streamseg.segmentation.refine import RefineOptions
+    from streamseg.segmentation.track_options import TrackOptions
 
 __version__ = "0.1.0"
 
@@ -30,6 +32,8 @@ _HOMES = {
     "ObjectResult": "streamseg.segmentation.masks",
     "Prompt": "streamseg.segmentation.prompts",
     "RefineOptions": "streamseg.segmentation.refine",
+    "Session": "streamseg.live",
+    "TrackOptions": "streamseg.segmentation.track_options",
 }
 
 __all__ = [
@@ -41,7 +45,9 @@ __all__ = [
     "ObjectResult",
     "Prompt",
     "RefineOptions",
+    "Session",
     "StreamsegError",
+    "TrackOptions",
     "__version__",
     "load",
 ]

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from streamseg.backwards import EarlierAnswers, track_backwards
 from streamseg.engine import Engine
 from streamseg.errors import BadPromptError, BadSettingError
+from streamseg.live import Session
 from streamseg.media.frame import Frame
 from streamseg.media.image import ImageLimits, decode_image
 from streamseg.media.sampling import Choice, Sampling
 from streamseg.media.video import VideoLimits, VideoReader
 from streamseg.models.build import LoadedModel, load_model
 from streamseg.pipeline import Pipeline, StreamOptions
-from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
+from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt, PromptLimits
 from streamseg.segmentation.refine import RefineOptions
 from streamseg.segmentation.segmenter import Mode
 from streamseg.segmentation.track_options import TrackOptions
@@ -182,6 +183,31 @@ class Model:
                 for rejected in pipeline.take_rejected():
                     raise rejected.error
                 yield result
+
+    def session(
+        self,
+        *,
+        mode: Mode = "track",
+        carry: bool = True,
+        multimask: bool = False,
+        score_threshold: float | None = None,
+        refine: RefineOptions | None = None,
+        track: TrackOptions | None = None,
+        limits: PromptLimits | None = None,
+    ) -> Session:
+        """Frames of the caller's own, one after the other, with prompts, corrections and removals in between.
+
+        The options are those of ``stream``. Close it, or use it in a ``with``.
+        """
+        options = StreamOptions(
+            mode=mode,
+            carry=carry,
+            multimask=multimask,
+            score_threshold=score_threshold,
+            refine=refine or RefineOptions(),
+            track=track or TrackOptions(),
+        )
+        return Session(Pipeline(self.engine, options, limits))
 
     @staticmethod
     def _earlier(

@@ -58,6 +58,7 @@ class _Said:
     tag: str | None
     frame: Frame | None = None
     before: tuple[Logits, Frame] | None = None
+    took: list[tuple[_Said, Box]] = field(default_factory=list)
 
     def check(self, width: int, height: int) -> None:
         check_points(self.points, width, height)
@@ -163,7 +164,12 @@ class ImageSegmenter:
                     one.answer = one.answer_frame = None
                     for other in one.said:
                         other.frame = None
-                if not one.said and one.prior is None:
+                for other, box in said.took:
+                    other.box = box
+                    if other not in one.said:
+                        other.frame = None
+                        one.said.append(other)
+                if not one.said and (one.prior is None or not self._carry):
                     del self._objects[one.object_id]
                 return one.object_id
         raise BadStateError("there is no prompt left to take back")
@@ -240,6 +246,7 @@ class ImageSegmenter:
                     said.check(frame.width, frame.height)
                 except BadPromptError as error:
                     one.said.remove(said)
+                    self._history = [(other, kept) for other, kept in self._history if kept is not said]
                     self._reject(Rejected(one.object_id, error, said.tag))
             if not one.said and one.prior is None:
                 del self._objects[one.object_id]
@@ -273,7 +280,8 @@ def _ask(one: _Object, applied: list[_Said], frame: Frame, *, carry: bool) -> As
 def _without_replaced(former: list[_Said], said: _Said) -> list[_Said]:
     """The former prompts without the box and the mask that ``said`` replaces, and then ``said``."""
     for one in former:
-        if said.box is not None:
+        if said.box is not None and one.box is not None:
+            said.took.append((one, one.box))
             one.box = None
         if said.mask is not None:
             one.mask = one.mask_shape_hw = None

@@ -2,15 +2,17 @@
 
 Gives the masks of ``SAM2VideoPredictor`` driven causally (propagate to frame k-1, add the prompts of frame k, go on),
 with these differences: objects come and go at any time; a corrected frame becomes a conditioning frame, where the
-reference by default forgets the correction after six frames; pointers of fifteen frames are used from the start, where
-the reference uses fewer on clips of under sixteen frames.
+reference by default forgets the correction after six frames; later prompts on the frame on which an object begins
+refine it as on a picture, where the reference, once that frame was tracked, also attends to what it remembers of it;
+pointers of fifteen frames are used from the start, where the reference uses fewer on clips of under sixteen frames.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Container, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -23,7 +25,7 @@ from streamseg.segmentation.decode import BOX_LABELS, Answer
 from streamseg.segmentation.embedding import FrameFeatures, encode, to_model_input
 from streamseg.segmentation.memory import MemoryBank, MemoryRule
 from streamseg.segmentation.motion import located
-from streamseg.segmentation.prompts import PromptLimits
+from streamseg.segmentation.prompts import PromptLimits, check_mask_shape
 from streamseg.segmentation.segmenter import (
     MAX_REJECTED,
     MAX_UNDO,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 
 # A frame counts as of another shape from this relative change of its aspect ratio on; encoders round to even sides.
 SHAPE_TOLERANCE = 0.02
+# Prompts of one object on one frame, and of those that wait: masks must not pile up.
+MAX_SAID = 64
 Start: TypeAlias = Literal["begin", "correct"]
 
 
@@ -73,7 +77,8 @@ class _Seen:
 
 @dataclass(slots=True, eq=False)
 class _Told:
-    """A prompt on its way to its frame; ``number``: the frame to which it was applied, once it was.
+    """A prompt on its way to its frame; ``number``: the frame to which it was applied, once it was; ``failed``: it was
+    there when a frame failed.
 
     ``mask``: bool (S, S) of the model's input size, so that large masks do not pile up while they wait.
     """
@@ -84,6 +89,20 @@ class _Told:
     tag: str | None
     on_next: bool = False
     number: int | None = None
+    failed: bool = False
+    mask_shape_hw: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Keep the coarse mask only."""
+        if self.prompt.mask is not None:
+            self.mask_shape_hw = self.prompt.mask.shape
+            self.prompt = copy(self.prompt)
+            object.__setattr__(self.prompt, "mask", None)
+
+    def check(self, width: int, height: int, limits: PromptLimits | None = None) -> None:
+        self.prompt.check(width, height, limits)
+        if self.mask_shape_hw is not None:
+            check_mask_shape(self.mask_shape_hw, width, height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +121,11 @@ class _Object:
     bank: MemoryBank = field(default_factory=MemoryBank)
     spoken: dict[int, _Spoken] = field(default_factory=dict)
     points: int = 0
+
+    def said(self, number: int | None) -> tuple[_Told, ...]:
+        """What was said about it on that frame."""
+        spoken = None if number is None else self.spoken.get(number)
+        return () if spoken is None else spoken.told
 
     def copy(self) -> _Object:
         return _Object(self.object_id, self.bank.copy(), dict(self.spoken), self.points)
@@ -167,11 +191,14 @@ class Tracker:
         with self._lock:
             known = self._objects.get(prompt.object_id)
             waiting = [one.prompt for one in self._waiting if isinstance(one, _Told)]
-            points = 0 if known is None or replace else known.points
-            points += sum(len(one.points) for one in waiting if one.object_id == prompt.object_id)
-            check_room(prompt, self._objects, points, self._limits)
-            if self._shape_wh is not None:
-                prompt.check(*self._shape_wh, self._limits)
+            said = [] if known is None or replace else [one.prompt for one in known.said(self._meant(told))]
+            said += [one for one in waiting if one.object_id == prompt.object_id]
+            check_room(prompt, self._objects, sum(len(one.points) for one in said), self._limits)
+            if len(said) >= MAX_SAID:
+                raise BadPromptError(f"{MAX_SAID} prompts for object {prompt.object_id} on one frame are the limit")
+            size_wh = self._size_of(told)
+            if size_wh is not None:
+                told.check(*size_wh, self._limits)
             self._check_moment(told)
             if known is None:
                 self._objects[prompt.object_id] = _Object(prompt.object_id)
@@ -217,6 +244,7 @@ class Tracker:
             self._window.clear()
             self._last = None
             self._shape_wh = None
+            self._passed = -1
 
     def take_rejected(self) -> list[Rejected]:
         """Prompts that turned out not to fit since the last call (at most 100)."""
@@ -232,11 +260,11 @@ class Tracker:
             self._check_shape(frame)
             again = self._last is frame
             number = self._frames - 1 if again else self._frames
-            due, self._waiting = self._due(frame.index, again)
-            self._enter(together, frame)
+            due, self._waiting = self._due(frame.index)
+            self._enter(together, frame, number)
             originals = dict(self._objects)
-            check_mask_memory(frame, len(originals), 1, self._limits)
         try:
+            check_mask_memory(frame, len(originals), 1, self._limits)
             window = OrderedDict(self._window)
             if not again:
                 window[number] = _Seen.of(frame)
@@ -248,6 +276,8 @@ class Tracker:
         except BaseException:
             # The frame is lost with the prompts that came with it; everything else is as it was.
             with self._lock:
+                self._put_back(due, originals)
+                self._history = [one for one in self._history if one not in together]
                 self._forget_the_unborn()
             raise
         with self._lock:
@@ -309,6 +339,17 @@ class Tracker:
         # A part thinner than a pixel of the model must not vanish.
         return share >= min(0.5, float(share.max()))
 
+    def _meant(self, told: _Told) -> int | None:
+        """The frame that is meant, if it was seen already."""
+        if told.on_next:
+            return None
+        return next((number for number, seen in self._window.items() if seen.index >= told.prompt.frame), None)
+
+    def _size_of(self, told: _Told) -> tuple[int, int] | None:
+        """Of the frame that is meant, (width, height), as far as it is known."""
+        number = self._meant(told)
+        return self._shape_wh if number is None else (self._window[number].width, self._window[number].height)
+
     def _check_moment(self, told: _Told) -> None:
         if told.on_next or told.prompt.frame > self._passed:
             return
@@ -328,9 +369,29 @@ class Tracker:
                 "are followed on frames of one shape; reset, then point at them again"
             )
 
-    def _due(self, index: int, again: bool) -> tuple[list[_Told | _TakenBack], list[_Told | _TakenBack]]:
+    def _put_back(self, due: list[_Told | _TakenBack], originals: dict[int, _Object]) -> None:
+        """Let what was due wait on, but for what was forgotten or taken back in the meantime.
+
+        A prompt that is there when a frame fails again is given up: it must not hold up the stream for ever.
+        """
+        since = [one.told for one in self._waiting if isinstance(one, _TakenBack)]
+        undone = [one for one in due if isinstance(one, _Told) and one in since]
+        names = {name for name, one in originals.items() if self._objects.get(name) is one}
+        due = [one for one in due if one not in undone and _told(one).prompt.object_id in names]
+        for one in list(due):
+            if not isinstance(one, _Told):
+                continue
+            if one.failed:
+                due.remove(one)
+                self._history = [other for other in self._history if other is not one]
+                self._reject(one, BadPromptError("the frame failed with this prompt; use fewer objects"))
+            one.number, one.failed = None, True
+        waiting = [one for one in self._waiting if not (isinstance(one, _TakenBack) and one.told in undone)]
+        self._waiting = [*due, *waiting]
+
+    def _due(self, index: int) -> tuple[list[_Told | _TakenBack], list[_Told | _TakenBack]]:
         """What is to be done with the frame of this index, and what goes on waiting."""
-        due = [one for one in self._waiting if again or self._has_come(one, index)]
+        due = [one for one in self._waiting if self._has_come(one, index)]
         return due, [one for one in self._waiting if one not in due]
 
     @staticmethod
@@ -344,19 +405,24 @@ class Tracker:
         before = [seen.index for known, seen in self._window.items() if known < number]
         return one.on_next or not before or one.prompt.frame > before[-1]
 
-    def _enter(self, together: list[_Told], frame: Frame) -> None:
+    def _enter(self, together: list[_Told], frame: Frame, number: int) -> None:
         """Make room for the objects of prompts that came with the frame; those that do not fit are left out."""
+        points: Counter[int] = Counter()
         for told in list(together):
-            known = self._objects.get(told.prompt.object_id)
+            name = told.prompt.object_id
+            known = self._objects.get(name)
+            said = () if known is None else known.said(number)
+            points[name] += sum(len(one.prompt.points) for one in said) if name not in points else 0
             try:
-                check_room(told.prompt, self._objects, 0 if known is None else known.points, self._limits)
-                told.prompt.check(frame.width, frame.height, self._limits)
+                check_room(told.prompt, self._objects, points[name], self._limits)
+                told.check(frame.width, frame.height, self._limits)
             except BadPromptError as error:
                 together.remove(told)
                 self._reject(told, error)
                 continue
+            points[name] += len(told.prompt.points)
             if known is None:
-                self._objects[told.prompt.object_id] = _Object(told.prompt.object_id)
+                self._objects[name] = _Object(name)
             self._history = [*self._history[-MAX_UNDO + 1 :], told]
 
     def _commit(self, run: _Run, originals: dict[int, _Object], number: int, frame: Frame) -> None:
@@ -481,7 +547,7 @@ class _Run:
         former = one.bank.get(number)
         spoken = one.spoken.get(number, _Spoken("begin" if former is None else "correct", ()))
         try:
-            told.prompt.check(seen.width, seen.height)
+            told.check(seen.width, seen.height)
             memory = self._spoken_on(one, number, spoken, told, former)
         except BadPromptError as error:
             self.rejected.append((told, error))
@@ -564,13 +630,21 @@ class _Run:
             elif not left:
                 del self.objects[one.object_id]
             return
-        if not left and not any(known != number for known in one.bank.conditioning):
-            del self.objects[one.object_id]
-            return
         if not left:
             one.bank.forget(number)
+            self._bring_back(one)
+            if not one.bank.conditioning:
+                del self.objects[one.object_id]
+                return
         self._again(one, number)
         self._replay(one, number + 1)
+
+    def _bring_back(self, one: _Object) -> None:
+        """Make conditioning frames again of those that had to leave for one that was taken back."""
+        for number, spoken in sorted(one.spoken.items()):
+            memory = one.bank.recent.get(number)
+            if memory is not None and (spoken.start == "begin" or self._options.keep_corrections):
+                one.bank.condition(number, memory, self._options.max_conditioning_frames)
 
 
 def _says_what(told: _Told) -> bool:

@@ -169,6 +169,14 @@ class Halt:
 
 
 @dataclass(frozen=True, slots=True)
+class Amend:
+    """Change what is said of the file under way, which is processed anew; what comes of it goes to
+    ``Session.amended``."""
+
+    request: Edit
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """The session is over: free what ``Open`` set up."""
 
@@ -181,4 +189,4 @@ class Close:
     reason: str
 
 
-Effect: TypeAlias = Send | SendResult | Drop | Halt | Release | Close
+Effect: TypeAlias = Send | SendResult | Drop | Halt | Amend | Release | Close

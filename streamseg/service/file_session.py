@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +133,13 @@ class FileSession:
         self._published = False
         # Ends the work early; ``_gone`` also makes it worthless.
         self._halted = threading.Event()
+        # Ends the run under way, because of that or because it is to be done again.
+        self._interrupted = threading.Event()
+        self._turning = threading.Lock()
+        self._again = False
+        self._finished = False
+        # Up to this frame the results that were told are those of the prompts as they are.
+        self._valid_to = -1
         self._gone = False
         self._told = asyncio.Event()
         self._delivery: Future[None] | None = None
@@ -165,9 +172,37 @@ class FileSession:
             case Undo():
                 if not self._prompts:
                     raise BadStateError("there is no prompt left to take back")
-                self._prompts.pop()
+                self._prompts = self._prompts[:-1]
             case _:
-                self._prompts.clear()
+                self._prompts = []
+
+    async def amend(self, request: Edit) -> None:
+        """``change`` while the file is processed: that begins anew, and tells results from the frame on from which
+        the change makes a difference.
+
+        Raises BadStateError once the file is done, or where the change would leave nothing to segment.
+        """
+        with self._turning:
+            if self._finished or self._halted.is_set():
+                raise BadStateError("the file has been processed; start again for other prompts")
+        before = self._prompts
+        await self.change(request)
+        if not self._prompts:
+            self._prompts = before
+            raise BadStateError("nothing would be left to segment; stop ends the session")
+        with self._turning:
+            if self._finished:
+                raise BadStateError("the file has been processed; start again for other prompts")
+            self._again = True
+            self._valid_to = min(self._valid_to, self._difference_from(request, before) - 1)
+            self._interrupted.set()
+
+    def _difference_from(self, request: Edit, before: Sequence[PromptFields]) -> int:
+        """The first frame whose masks may be others than before ``request``."""
+        spoken = request if isinstance(request, PromptRequest) else before[-1] if isinstance(request, Undo) else None
+        if spoken is None or spoken.replace or spoken.time_s is not None or self._start.backwards:
+            return 0
+        return spoken.frame or 0
 
     async def _add(self, fields: PromptFields) -> None:
         # Made once to hear what is wrong with it; its frame may not be known yet.
@@ -180,7 +215,7 @@ class FileSession:
             self._forget(fields.object_id)
         if len(self._prompts) >= 4 * most:
             raise BadPromptError(f"{len(self._prompts)} prompts already; at most {4 * most} are taken")
-        self._prompts.append(fields)
+        self._prompts = [*self._prompts, fields]
 
     def _forget(self, object_id: int) -> None:
         self._prompts = [one for one in self._prompts if one.object_id != object_id]
@@ -262,6 +297,7 @@ class FileSession:
     def halt(self) -> None:
         """End the processing early; what there is so far is kept."""
         self._halted.set()
+        self._interrupted.set()
         self._told.set()
 
     async def close(self) -> None:
@@ -288,10 +324,34 @@ class FileSession:
     # In the file's own thread
 
     def _run(self) -> Summary:
+        while True:
+            try:
+                summary = self._run_once()
+            except CancelledWorkError:
+                # The reader gave up, because of what made this run void.
+                if not self._is_void():
+                    raise
+                continue
+            if not self._is_void():
+                return summary
+
+    def _is_void(self) -> bool:
+        """Whether the run that has ended is to be done again; if not, nothing can be changed any more."""
+        with self._turning:
+            again = self._again and not self._halted.is_set()
+            self._again = False
+            self._finished = not again
+            if again:
+                self._interrupted.clear()
+            return again
+
+    def _run_once(self) -> Summary:
         assert self._job is not None
         if self._gone:
             raise CancelledWorkError("the client has left")
         start = self._start
+        for left in self._job.results.iterdir():
+            left.unlink()
         pipeline = Pipeline(self._engine, self._options, self._limits.prompts())
         self._pipeline = pipeline
         video = start.video or VideoFields()
@@ -311,7 +371,7 @@ class FileSession:
                     pipeline,
                     on_progress=self._report,
                     on_result=self._deliver,
-                    cancelled=self._halted,
+                    cancelled=self._interrupted,
                 )
         finally:
             pipeline.close()
@@ -340,16 +400,16 @@ class FileSession:
         assert self._job is not None
         shown_s: list[float] = []
         indices: list[int] = []
-        with UntrustedVideo(self._job.upload, limits=self._limits.video(), cancelled=self._halted) as reader:
+        with UntrustedVideo(self._job.upload, limits=self._limits.video(), cancelled=self._interrupted) as reader:
             for frame, _ in reader.frames(sampling):
-                if self._halted.is_set():
+                if self._interrupted.is_set():
                     raise CancelledWorkError("the client ended this")
                 shown_s.append(frame.time_s)
                 indices.append(frame.index)
         return shown_s, indices
 
     def _deliver(self, frame: Frame, result: FrameResult) -> None:
-        if result.held:
+        if result.held or not self._is_news(result.index):
             return
         segmented = encode_result(frame, result, self._start)
         self._check_gone()
@@ -363,6 +423,13 @@ class FileSession:
             self._delivery.result()
         except CancelledError:
             raise CancelledWorkError("the client has left") from None
+
+    def _is_news(self, index: int) -> bool:
+        with self._turning:
+            if self._again or index <= self._valid_to:
+                return False
+            self._valid_to = index
+            return True
 
     def _report(self, progress: JobProgress) -> None:
         self._check_gone()

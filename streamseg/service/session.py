@@ -30,6 +30,7 @@ from streamseg.service.effects import (
     CLOSE_GOING_AWAY,
     CLOSE_POLICY,
     Again,
+    Amend,
     CameraFrame,
     Change,
     Close,
@@ -126,6 +127,7 @@ class Session:
         self._picture: Segment | None = None
         self._first_at: float | None = None
         self._frames = 0
+        self._newest_told = -1
         self._dropped = 0
         self._upload: Upload | None = None
         self._processed: Processed | None = None
@@ -183,7 +185,7 @@ class Session:
                 case Offer() | Candidate():
                     self._on_signal(message)
                 case _:
-                    self._on_edit(message)
+                    effects = self._on_edit(message)
         except StreamsegError as error:
             index = message.header.index if isinstance(message, FrameMessage) else None
             return [Send(Failure.of(error, request_id=message.request_id, index=index))]
@@ -228,8 +230,18 @@ class Session:
         """A frame of the file under way was segmented."""
         if self._closed or not isinstance(self._work, Process):
             return []
-        self._frames += 1
+        # Frames that are segmented again do not count again.
+        self._frames += index > self._newest_told
+        self._newest_told = max(self._newest_told, index)
         return [SendResult(self._result(index, time_s, segmented), segmented.attachments)]
+
+    def amended(self, request: Edit, outcome: StreamsegError | None) -> list[Effect]:
+        """What came of an ``Amend``."""
+        if self._closed or self._start is None:
+            return []
+        if outcome is not None:
+            return [Send(Failure.of(outcome, request_id=request.request_id))]
+        return [Send(Ok(type="ok", of=request.type, request_id=request.request_id))]
 
     def report(self, progress: Progress) -> list[Effect]:
         """How far the file under way is."""
@@ -320,10 +332,8 @@ class Session:
         uploading = self._upload is not None and not self._upload.complete and not self._ending
         return uploading and not isinstance(data, str) and len(data) >= BULK_BYTES
 
-    def _on_edit(self, request: Edit) -> None:
+    def _on_edit(self, request: Edit) -> list[Effect]:
         start = self._running(request.type)
-        if self._upload is not None and self._upload.complete:
-            raise BadStateError("the file is in work already; send prompts before its last chunk")
         if start.source == "image" and not start.keep and self._picture is not None:
             raise BadStateError("the picture is in work already; send prompts before it, or start with keep")
         if len(self._waiting) >= MAX_WAITING:
@@ -336,7 +346,14 @@ class Session:
                 raise BadMessageError('the time_s of a prompt is for the source "file"; name its frame')
             if request.frame is not None and self._picture is not None:
                 self._check_frame(start, request.frame, newest)
-        self._before_newest(start, Change(request, newest))
+        if isinstance(self._work, Process):
+            return [Amend(request)]
+        change = Change(request, newest)
+        if self._waiting and isinstance(self._waiting[-1], Process):
+            self._waiting.insert(len(self._waiting) - 1, change)
+        else:
+            self._before_newest(start, change)
+        return []
 
     def _on_signal(self, signal: Signal) -> None:
         start = self._running(signal.type)

@@ -29,10 +29,12 @@ from streamseg.service.codec import encode_text
 from streamseg.service.effects import (
     CLOSE_FAULT,
     Again,
+    Amend,
     CameraFrame,
     Change,
     Close,
     Drop,
+    Edit,
     Effect,
     Halt,
     Negotiate,
@@ -117,6 +119,7 @@ class Connection:
         self._stream: _Stream | None = None
         self._file: FileSession | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._amending: set[asyncio.Task[None]] = set()
         self._heard_at = time.monotonic()
         self._heard = False
 
@@ -129,6 +132,7 @@ class Connection:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            tasks += self._amending
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -233,6 +237,8 @@ class Connection:
                 case Halt():
                     if self._file is not None:
                         self._file.halt()
+                case Amend(request):
+                    self._amend(request)
                 case Release():
                     self._release()
                 case Close():
@@ -387,6 +393,21 @@ class Connection:
             await asyncio.shield(self._closed(file))
         self._metrics.files_done.inc()
         return processed
+
+    def _amend(self, request: Edit) -> None:
+        async def amend() -> None:
+            outcome: StreamsegError | None = None
+            try:
+                await self._opened_file().amend(request)
+            except StreamsegError as error:
+                outcome = error
+            except Exception as error:
+                outcome = _internal(error)
+            with contextlib.suppress(OutboxFullError):
+                self._perform(self._session.amended(request, outcome))
+
+        self._amending.add(task := asyncio.create_task(amend(), name="streamseg-amend"))
+        task.add_done_callback(self._amending.discard)
 
     async def _deliver(self, index: int, time_s: float, segmented: Segmented) -> None:
         await self._outbox.room()

@@ -18,7 +18,7 @@ DISC = disc_picture(900, 600, 360, 280, 130)
 
 
 def choose(page: Page, name: str, content: bytes) -> None:
-    page.locator(f"{PANEL} input[type=file]").set_input_files(
+    page.locator(f"{PANEL} [data-part=file]").set_input_files(
         {"name": name, "mimeType": "application/octet-stream", "buffer": content}
     )
 

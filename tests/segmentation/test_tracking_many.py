@@ -36,12 +36,15 @@ from tests.segmentation.moving import (
 
 
 def everything(number: int) -> list[Prompt]:
-    """Seven objects by box, click and mask that join on different frames; three are prompted again later."""
+    """Seven objects by box, click and mask that join on different frames; three are prompted again later.
+
+    What is alike in what it remembers is not side by side: the first and the third, with the second in between.
+    """
     prompts = [
         box_red(0),
         click_blue(0),
+        click(4, 0, 40, 40),
         mask_green(2),
-        click(4, 2, 40, 40),
         Prompt(5, 3, box_xyxy_px=(150, 80, 230, 150)),
         click(6, 5, *green_xy(5)),
         Prompt(7, 5, box_xyxy_px=(20, 5, 90, 70)),

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from wire_client import pack
 
-from streamseg.errors import BadPromptError, OverloadedError, UnsupportedMediaError
+from streamseg.errors import BadPromptError, BadStateError, OverloadedError, UnsupportedMediaError
 from streamseg.service.effects import (
     Again,
+    Amend,
     Change,
     Close,
     Drop,
@@ -35,6 +36,7 @@ from streamseg.service.protocol import (
     FileFields,
     ModelInfo,
     Progress,
+    PromptRequest,
     Ready,
     Received,
     SessionLimits,
@@ -135,6 +137,8 @@ def said(effects: Iterable[Effect]) -> list[str]:
                 words.append("release")
             case Halt():
                 words.append("halt")
+            case Amend(request):
+                words.append(f"amend {request.type}")
     return words
 
 
@@ -214,7 +218,7 @@ TABLE = [
     (live_in_work, NO, [], [], [], [], []),
     (stopping, NO, NO, NO, NO, NO, NO),
     (uploading, NO, NO, [], [], [], ["done", "release"]),
-    (file_in_work, NO, NO, NO, NO, NO, ["halt"]),
+    (file_in_work, NO, NO, ["amend prompt"], ["amend remove"], ["amend reset"], ["halt"]),
     (ended, [], NO, NO, NO, NO, NO),
 ]
 
@@ -717,10 +721,35 @@ def test_prompts_before_the_last_piece_are_carried_out() -> None:
     machine = uploading()
     machine.prompt(time_s=0.5, request_id="p")
     machine.chunk(0, 10)
-    assert machine.prompt() == ["error bad_state"]
     assert machine.work() == ["ok"]
     assert machine.work() == ["received"]
     assert machine.take() == "Process"
+
+
+def test_prompts_between_the_last_piece_and_the_turn_of_the_file_count_from_its_start() -> None:
+    machine = uploading()
+    machine.chunk(0, 10)
+    assert machine.prompt(request_id="p") == []
+    assert machine.work() == ["received"]
+    assert machine.work() == ["ok"]
+    assert machine.take() == "Process"
+
+
+def test_what_comes_of_a_change_to_a_file_in_work_is_told() -> None:
+    machine = file_in_work()
+    request = PromptRequest(type="prompt", object_id=1, box_xyxy_px=[0, 0, 4, 4], request_id="p")
+    assert said(machine.session.amended(request, None)) == ["ok"]
+    assert said(machine.session.amended(request, BadStateError("done"))) == ["error bad_state p"]
+
+
+def test_frames_that_are_told_again_do_not_count_again() -> None:
+    machine = file_in_work()
+    for index in (0, 1, 2, 1, 2, 3):
+        assert said(machine.session.emit(index, 0.0, RESULT)) == [f"result {index}"]
+    (send, _) = machine.session.ended(Processed([], []))
+    assert isinstance(send, Send)
+    assert isinstance(send.message, Done)
+    assert send.message.frames == 4
 
 
 def test_stop_halts_a_file_in_work_and_keeps_what_there_is() -> None:

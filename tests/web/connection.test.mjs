@@ -165,3 +165,26 @@ test("closing ends all attempts", async () => {
   assert.equal(Wire.all.length, 1);
   assert.equal(log.at(-1), "closed");
 });
+
+test("why the server ended a session is told apart, and another one is opened", async () => {
+  makeReady();
+  for (const [code, why] of [[1008, "slowed"], [1011, "fault"], [1012, "restarting"], [4000, "lost"]]) {
+    await Wire.newest.end(code);
+    assert.equal(log.at(-1), `waiting: ${why}`);
+    mock.timers.tick(10_000);
+    Wire.newest.open();
+    Wire.newest.say({ type: "ready" });
+  }
+  assert.equal(Wire.all.length, 5);
+});
+
+test("a server that takes no session for long is not just full", async () => {
+  connection.wake();
+  const whys = new Set();
+  for (let attempt = 0; attempt < 8; attempt++) {
+    await Wire.newest.end(1006);
+    whys.add(log.at(-1));
+    mock.timers.tick(20_000);
+  }
+  assert.deepEqual([...whys], ["waiting: busy", "waiting: no_session"]);
+});

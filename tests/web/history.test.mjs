@@ -33,7 +33,7 @@ test("an object's marks are forgotten, but for the one that is kept", () => {
   assert.deepEqual(history.entries.map(({ objectId }) => objectId), [2]);
 });
 
-test("when a session ends, objects that go on by their mask leave behind what it knew, the others are told again", () => {
+test("when a session ends, objects that go on by their mask leave its marks behind, others are told again", () => {
   const [early, late, unseen] = [mark(0.1), mark(0.2), mark(0.3)];
   const history = made([1, early], [2, unseen], [1, late]);
   history.tell(early);

@@ -74,7 +74,8 @@ beforeEach(() => {
   objects = new Objects(() => {});
   frames = new Frames((index, timestampMs, jpeg) => session.send(index, timestampMs, jpeg));
   frames.setSize(WIDTH, HEIGHT);
-  session = new LiveSession({ url: "ws://here/v1/stream", token: () => null, probe: async () => "ok" }, objects, frames, {
+  const server = { url: "ws://here/v1/stream", token: () => null, probe: async () => "ok" };
+  session = new LiveSession(server, objects, frames, {
     mode: () => mode,
     picture: () => "live picture",
     onReady: () => log.push("ready"),
@@ -101,7 +102,8 @@ async function click(object, mark = point(), shownIndex = null) {
 function answer(index, states) {
   const found = Object.entries(states).map(([id, state]) => {
     const seen = state === "tracked";
-    return { object_id: Number(id), state, score: 0.9, area_px: seen ? 3400 : 0, box_xyxy_px: null, rle: seen ? disc : empty };
+    const rle = seen ? disc : empty;
+    return { object_id: Number(id), state, score: 0.9, area_px: seen ? 3400 : 0, box_xyxy_px: null, rle };
   });
   Wire.newest.say({ type: "result", index, width: WIDTH, height: HEIGHT, dropped: 0, attachments: 0, objects: found });
 }
@@ -123,7 +125,7 @@ test("a session is started in the mode that is chosen, and another one when it i
   session.openAnew();
   Wire.newest.open();
   const starts = Wire.all.map(({ sent }) => sent[0]);
-  assert.deepEqual(starts.map((start) => [start.source, start.mode, start.carry]), [["frames", "track", true], ["frames", "image", true]]);
+  assert.deepEqual(starts.map(({ source, mode }) => [source, mode]), [["frames", "track"], ["frames", "image"]]);
 });
 
 test("a click on the live picture is followed by that very picture", async () => {
@@ -143,7 +145,8 @@ test("a click on a frame that is shown names it and sends none", async () => {
 test("a lost object that is clicked is corrected by the tracker, and starts afresh without it", async () => {
   const object = await followed();
   answer(1, { 1: "lost" });
-  for (const [chosen, mark, replace] of [["track", point(), undefined], ["image", point(0), undefined], ["image", point(), true]]) {
+  const cases = [["track", point(), undefined], ["image", point(0), undefined], ["image", point(), true]];
+  for (const [chosen, mark, replace] of cases) {
     mode = chosen;
     object.state = "lost";
     await click(object, mark, 1);
@@ -206,7 +209,7 @@ test("a click under which nothing is found makes no object, and takes nothing el
   assert.equal(log.at(-1), "failed bad_prompt");
 });
 
-test("in a new session objects go on from where they were last seen, then comes what was clicked meanwhile", async () => {
+test("in a new session objects go on from where they were last seen, then comes what was clicked since", async () => {
   await followed();
   await click(add(), point(), 0);
   frames.take("second");
@@ -257,6 +260,14 @@ test("an object that cannot go on is gone, and said so", async () => {
   Wire.newest.say({ type: "error", code: "bad_prompt", message: "no", request_id: requestOf("prompt").request_id });
   assert.equal(objects.size, 0);
   assert.equal(log.at(-1), "failed bad_prompt");
+});
+
+test("a result makes room for the frames before it, which the server left out", async () => {
+  await followed();
+  for (const picture of ["a", "b"]) frames.take(picture);
+  await settle();
+  answer(2, { 1: "tracked" });
+  assert.equal(frames.waiting, 0);
 });
 
 test("a frame that fails while objects are told again does not hold up the rest", async () => {

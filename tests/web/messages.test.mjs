@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { NOTHING_FOUND, cameraProblem, fileTooLarge, problem, serverProblem } from "../../clients/web/js/messages.js";
+import { NOTHING_FOUND, cameraProblem, connectionProblem, fileTooLarge, problem, serverProblem } from "../../clients/web/js/messages.js";
 
 test("every failure of a camera has its own words", () => {
-  const names = ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError"];
+  const names = ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError", "SecurityError"];
   const words = names.map((name) => cameraProblem(new DOMException("x", name)));
   assert.equal(new Set(words).size, names.length);
   assert.match(cameraProblem(new TypeError("odd")), /could not be started/);
+  assert.match(cameraProblem(undefined), /could not be started/);
+  const bySystem = cameraProblem(new DOMException("Permission denied by system", "NotAllowedError"));
+  assert.match(bySystem, /privacy settings/);
 });
 
 test("what the server says about a file is passed on as a sentence", () => {
@@ -35,4 +38,12 @@ test("an unknown code still gives the server's words", () => {
 
 test("sizes are told in megabytes", () => {
   assert.match(fileTooLarge(40 * 2 ** 20, 32 * 2 ** 20), /40 MB.*32 MB/);
+});
+
+test("every end of a connection has its own words, and what becomes of the objects is said", () => {
+  const whys = ["busy", "unreachable", "no_session", "offline", "lost", "restarting", "fault", "slowed"];
+  assert.equal(new Set(whys.map((why) => connectionProblem(why, false))).size, whys.length);
+  const promised = whys.filter((why) => /go on/.test(connectionProblem(why, true)));
+  assert.deepEqual(promised, ["lost", "restarting", "fault", "slowed"]);
+  assert.equal(connectionProblem("", true), null);
 });

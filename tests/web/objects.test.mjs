@@ -112,3 +112,28 @@ test("the newest box counts", () => {
   ];
   assert.deepEqual(promptOf(1, marks, 100, 100), { object_id: 1, box_xyxy_px: [50, 50, 100, 100] });
 });
+
+test("a hidden object is not clicked through its mask, and goes on all the same", () => {
+  const objects = new Objects(() => {});
+  const { id } = objects.add();
+  objects.apply({ width: WIDTH, height: HEIGHT, objects: [found(id)] });
+  objects.setHidden(id, true);
+  assert.equal(objects.at(0.5, 0.5), null);
+  objects.apply({ width: WIDTH, height: HEIGHT, objects: [found(id)] });
+  assert.equal(objects.byId.get(id).hidden, true);
+  objects.setHidden(id, false);
+  assert.equal(objects.at(0.5, 0.5), id);
+});
+
+test("an object takes a name, and its first one back when that is empty", () => {
+  const objects = new Objects(() => {});
+  const object = objects.add();
+  objects.rename(object.id, "  blue   cup ");
+  assert.deepEqual([object.name, object.named], ["blue cup", true]);
+  objects.rename(object.id, " ");
+  assert.deepEqual([object.name, object.named], ["Object 1", false]);
+  objects.rename(object.id, "x".repeat(99));
+  assert.equal(object.name.length, 40);
+  objects.rename(7, "nobody");
+  assert.equal(objects.size, 1);
+});

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { remember, remembered } from "../../clients/web/js/preferences.js";
+import { remember, rememberWord, remembered, rememberedWord } from "../../clients/web/js/preferences.js";
 
 function storage() {
   const kept = new Map();
@@ -17,6 +17,13 @@ test("a choice is remembered, and each has its own name", () => {
   assert.equal(remembered("follow.video", true), true);
   remember("follow.live", true);
   assert.equal(remembered("follow.live", false), true);
+});
+
+test("a word is remembered as it is", () => {
+  globalThis.localStorage = storage();
+  assert.equal(rememberedWord("effect.live", "overlay"), "overlay");
+  rememberWord("effect.live", "blur");
+  assert.equal(rememberedWord("effect.live", "overlay"), "blur");
 });
 
 test("a browser that may not remember does not stop the page", () => {

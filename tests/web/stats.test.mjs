@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Stats, median } from "../../clients/web/js/stats.js";
+import { Rate, Stats, median, quantile } from "../../clients/web/js/stats.js";
 
 test("the median of nothing is nothing", () => {
   assert.equal(median([]), null);
@@ -22,4 +22,29 @@ test("a stream that stands still has no rate", () => {
   stats.add(0, 0, 0);
   stats.add(100, 0, 0);
   assert.equal(stats.fps(5000), null);
+});
+
+test("slow ones are told by the quantile, in between where it falls between two", () => {
+  const values = Array.from({ length: 101 }, (_, at) => 100 - at);
+  assert.equal(quantile(values, 0.95), 95);
+  assert.equal(quantile([0, 10], 0.95), 9.5);
+  assert.equal(quantile([], 0.5), null);
+});
+
+test("stages are medians in the order of the server, and the rest of the delay is the way", () => {
+  const stats = new Stats();
+  assert.deepEqual(stats.stages(), []);
+  for (const segment of [50, 60, 500]) stats.add(1000, 900, 0, { decode: 2, segment });
+  assert.deepEqual(stats.stages(), [
+    { stage: "decode", ms: 2 },
+    { stage: "segment", ms: 60 },
+    { stage: "way", ms: 38 },
+  ]);
+});
+
+test("a rate that nobody asks for does not grow for ever", () => {
+  const rate = new Rate();
+  for (let time = 0; time < 100_000; time += 10) rate.note(time);
+  assert.ok(rate.times.length <= 1000);
+  assert.ok(Math.abs(rate.perSecond(99_990) - 100) < 1);
 });

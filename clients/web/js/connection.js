@@ -9,6 +9,10 @@ const FIRST_RETRY_MS = 500;
 const LONGEST_RETRY_MS = 10_000;
 const GOING_AWAY = 1001;
 const TOO_BIG = 1009;
+/** Why the server ended a session, by the websocket's code. @type {Record<number, string>} */
+const ENDED = { 1008: "slowed", 1011: "fault", 1012: "restarting" };
+/** So many handshakes in vain are more than a server that is full for a moment. */
+const MANY_FAILURES = 5;
 
 /**
  * closed: not wanted. asleep: the server ended an idle session; wake() brings it back. connecting, ready.
@@ -186,14 +190,15 @@ export class Connection {
     this.socket = null;
     if (event.code === GOING_AWAY && opened) return this.enter("asleep");
     if (event.code === TOO_BIG) return this.enter("refused", "too_large");
-    let why = opened ? "lost" : "unreachable";
+    let why = opened ? (ENDED[event.code] ?? "lost") : "unreachable";
     if (!opened) {
       // A browser does not tell why a handshake failed, an ordinary request does.
       const answer = await this.surroundings.probe();
       if (this.socket !== null || this.state === "closed" || socket === null) return;
       if (answer === "token") return this.enter("refused", "token");
-      if (answer === "ok") why = "busy";
+      if (answer === "ok") why = this.failures < MANY_FAILURES ? "busy" : "no_session";
     }
+    if (globalThis.navigator?.onLine === false) why = "offline";
     const pause = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.failures++);
     clearTimeout(this.retryTimer);
     this.retryTimer = setTimeout(() => this.open(), pause * (0.75 + Math.random() / 2));

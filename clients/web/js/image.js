@@ -5,7 +5,9 @@
 import { Connection } from "./connection.js";
 import { fromTemplate, part, save } from "./dom.js";
 import * as downloads from "./downloads.js";
+import { EffectChooser } from "./effect-chooser.js";
 import { fitted } from "./frames.js";
+import { onLetters } from "./help.js";
 import * as messages from "./messages.js";
 import { promptOf } from "./objects.js";
 import { Workspace } from "./workspace.js";
@@ -42,6 +44,7 @@ export class ImageTab {
         hint: "Click the object you want",
         emptyWords: "Nothing selected yet.",
         showMarks: true,
+        hides: true,
         refusal: () => this.refusal(),
         onMark: (object, mark) => this.marked(object, mark),
         onUndo: (object) => this.undone(object),
@@ -66,12 +69,19 @@ export class ImageTab {
     const { host, workspace } = this;
     part(host, "welcome").append(fromTemplate("image-welcome-template"));
     part(host, "actions").append(fromTemplate("image-actions-template"));
-    workspace.side.append(fromTemplate("image-downloads-template"));
+    workspace.side.append(fromTemplate("image-effects-template"), fromTemplate("image-downloads-template"));
+    const chooser = new EffectChooser(
+      part(host, "effects-place"),
+      this.name,
+      (effect) => workspace.stage.setEffect(effect),
+      (words) => this.page.notices.show("effect", words, { passing: true }),
+    );
+    onLetters(host, { e: () => this.picture && chooser.next() });
     this.downloads = /** @type {HTMLElement} */ (host.querySelector(".downloads"));
-    const chooser = part(host, "file");
-    chooser.addEventListener("change", () => {
-      if (chooser.files[0]) void this.open(chooser.files[0]);
-      chooser.value = "";
+    const file = part(host, "file");
+    file.addEventListener("change", () => {
+      if (file.files[0]) void this.open(file.files[0]);
+      file.value = "";
     });
     part(host, "other").addEventListener("click", () => this.forget());
     part(host, "cutout").addEventListener("click", () => void this.saveCutOut());

@@ -3,12 +3,19 @@
  * is an object to follow.
  */
 
+import { Announcer } from "./announcer.js";
 import { camerasAllowed, listCameras, openCamera, openClip } from "./camera.js";
-import { fromTemplate, part, setText } from "./dom.js";
+import { Capture } from "./capture.js";
+import { fromTemplate, part } from "./dom.js";
+import { EffectChooser } from "./effect-chooser.js";
+import { FirstRun } from "./first-run.js";
 import { FollowSwitch } from "./follow-switch.js";
 import { Frames } from "./frames.js";
+import { onLetters } from "./help.js";
 import { LiveSession } from "./live-session.js";
 import * as messages from "./messages.js";
+import { remember, remembered } from "./preferences.js";
+import { SpeedCard } from "./speed-card.js";
 import { Stats } from "./stats.js";
 import { Workspace } from "./workspace.js";
 
@@ -31,10 +38,13 @@ export class Live {
     this.mostObjects = DEFAULT_MOST_OBJECTS;
     /** Whether the video has a picture that was not taken yet. */
     this.fresh = false;
+    /** Whether the video has a picture that was not drawn yet. */
+    this.undrawn = false;
     /** @type {number | null} index of the frame that is shown with its masks; null: the live picture is shown */
     this.shownIndex = null;
     this.stats = new Stats();
-    this.frames = new Frames((index, timestampMs, jpeg) => this.session.send(index, timestampMs, jpeg));
+    this.announcer = new Announcer();
+    this.frames = new Frames((index, timestampMs, jpeg) => this.send(index, timestampMs, jpeg));
     this.workspace = new Workspace(
       host,
       {
@@ -43,6 +53,7 @@ export class Live {
         emptyWords: "Nothing followed yet.",
         showMarks: false,
         moves: true,
+        hides: true,
         refusal: () => this.refusal(),
         onMark: (object, mark) => this.session.marked(object, mark, this.shownIndex),
         onUndo: (object, _, told) => this.session.undone(object, told),
@@ -63,7 +74,7 @@ export class Live {
       onState: (state, why) => this.connectionChanged(state, why),
     });
     this.furnish();
-    setInterval(() => this.showStats(), STATS_EVERY_MS);
+    setInterval(() => this.report(), STATS_EVERY_MS);
   }
 
   furnish() {
@@ -71,7 +82,26 @@ export class Live {
     part(host, "welcome").append(fromTemplate("live-welcome-template"));
     part(host, "actions").append(fromTemplate("live-actions-template"));
     workspace.side.append(fromTemplate("live-side-template"));
+    new FirstRun(workspace.side, this.name);
+    this.speed = new SpeedCard(part(host, "speed-place"));
+    this.capture = new Capture(host, workspace.stage, this.page.notices);
+    this.effects = new EffectChooser(
+      part(host, "effects-place"),
+      this.name,
+      (effect) => workspace.stage.setEffect(effect),
+      (words) => this.page.notices.show("effect", words, { passing: true }),
+    );
+    onLetters(host, {
+      e: () => this.source && this.effects.next(),
+      r: () => this.source && this.capture.toggle(),
+      s: () => this.source && void this.capture.snapshot(),
+    });
     this.follow = new FollowSwitch(part(host, "follow-place"), this.name, () => this.source && this.session.openAnew());
+    part(host, "follow-place").append(fromTemplate("smooth-template"));
+    /** @type {HTMLInputElement} */
+    this.smooth = part(host, "smooth");
+    this.smooth.checked = remembered("smooth", false);
+    this.smooth.addEventListener("change", () => remember("smooth", this.smooth.checked));
     part(host, "camera").addEventListener("click", () => void this.startCamera(null));
     part(host, "clip").addEventListener("click", () => void this.startClip());
     part(host, "stop").addEventListener("click", () => {
@@ -157,6 +187,7 @@ export class Live {
 
   stop() {
     this.starting++;
+    this.capture.stop();
     this.stopSource();
     this.workspace.setActive(false);
   }
@@ -195,8 +226,9 @@ export class Live {
    */
   watch(video) {
     const noted = () => {
-      this.fresh = true;
       if (this.source?.video !== video) return;
+      this.fresh = this.undrawn = true;
+      this.stats.camera.note(performance.now());
       video.requestVideoFrameCallback(noted);
     };
     if ("requestVideoFrameCallback" in video) noted();
@@ -205,11 +237,13 @@ export class Live {
   tick() {
     if (!this.source) return;
     const { video } = this.source;
-    if (!("requestVideoFrameCallback" in video)) this.fresh = true;
+    if (!("requestVideoFrameCallback" in video)) this.fresh = this.undrawn = true;
     const { objects, stage } = this.workspace;
-    if (objects.size === 0 || !this.session.settled) {
+    const known = objects.size > 0 && this.session.settled;
+    if (!known) stage.setStale(true);
+    if (this.undrawn && (!known || this.smooth.checked)) {
+      this.undrawn = false;
       this.shownIndex = null;
-      stage.setStale(true);
       stage.drawPicture(video);
     }
     this.pump();
@@ -223,6 +257,16 @@ export class Live {
     if (!this.session.hasRoom) return;
     this.fresh = false;
     this.frames.take(this.source.video);
+  }
+
+  /**
+   * @param {number} index
+   * @param {number} timestampMs when it was taken
+   * @param {Uint8Array} jpeg
+   */
+  send(index, timestampMs, jpeg) {
+    this.stats.sent.note(performance.now());
+    return this.session.send(index, timestampMs, jpeg);
   }
 
   refusal() {
@@ -245,11 +289,16 @@ export class Live {
    */
   result(result, picture) {
     const { stage } = this.workspace;
-    this.stats.add(performance.now(), result.timestamp_ms ?? performance.now(), result.dropped);
-    stage.drawPicture(picture);
+    const nowMs = performance.now();
+    this.stats.add(nowMs, result.timestamp_ms ?? nowMs, result.dropped, result.timings_ms);
     stage.setStale(false);
     stage.element.dataset.index = String(result.index);
-    this.shownIndex = result.index;
+    if (!this.smooth.checked) {
+      stage.drawPicture(picture);
+      this.shownIndex = result.index;
+    }
+    // The masks may be of a new picture without another one being drawn.
+    stage.draw();
     this.pump();
   }
 
@@ -258,17 +307,16 @@ export class Live {
    * @param {string} why
    */
   connectionChanged(state, why) {
-    const following = this.workspace.objects.size > 0;
-    this.page.showConnection(state, why === "lost" && following ? "lost_following" : why);
+    this.page.showConnection(state, why, this.workspace.objects.size > 0);
   }
 
-  showStats() {
+  /** How fast it goes, and what has become of the objects. */
+  report() {
     if (this.host.hidden) return;
+    const nowMs = performance.now();
     const following = this.source !== null && this.workspace.objects.size > 0;
-    const fps = following ? this.stats.fps(performance.now()) : null;
-    const delayMs = following ? this.stats.delayMs() : null;
-    setText(part(this.host, "fps"), fps === null ? "–" : fps.toFixed(1));
-    setText(part(this.host, "delay"), delayMs === null ? "–" : `${Math.round(delayMs)} ms`);
-    setText(part(this.host, "dropped"), following ? String(this.stats.dropped) : "–");
+    this.speed.show(this.stats, nowMs, following);
+    const words = this.announcer.words(this.workspace.objects.all(), nowMs);
+    if (words) part(this.host, "announcements").textContent = words;
   }
 }

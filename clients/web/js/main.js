@@ -4,6 +4,7 @@
 
 import { looksLikeVideo } from "./containers.js";
 import { setText } from "./dom.js";
+import { Help } from "./help.js";
 import { ImageTab } from "./image.js";
 import { Live } from "./live.js";
 import * as messages from "./messages.js";
@@ -21,14 +22,6 @@ const CONNECTION_WORDS = {
   ready: "Connected",
   waiting: "Reconnecting …",
   refused: "Not connected",
-};
-
-/** @type {Record<string, string>} */
-const CONNECTION_PROBLEMS = {
-  busy: messages.SERVER_BUSY,
-  unreachable: messages.UNREACHABLE,
-  lost: messages.CONNECTION_LOST,
-  lost_following: messages.CONNECTION_LOST_FOLLOWING,
 };
 
 /**
@@ -55,6 +48,7 @@ export class Page {
     this.current = this.live;
     this.listenToTabs();
     this.listenToFiles();
+    new Help(/** @type {HTMLDialogElement} */ (byId("help")), byId("help-open"));
     byId("token").addEventListener("submit", (event) => {
       event.preventDefault();
       void this.submitToken();
@@ -112,13 +106,15 @@ export class Page {
   /**
    * @param {import("./connection.js").ConnectionState} state
    * @param {string} why
+   * @param {boolean} [following] whether there are objects that go on in the next session
    */
-  showConnection(state, why) {
+  showConnection(state, why, following = false) {
     this.connection.dataset.state = state;
     setText(/** @type {Element} */ (this.connection.querySelector(".words")), CONNECTION_WORDS[state]);
     if (state === "ready" || state === "closed") this.notices.hide("connection");
     if (why === "token") this.askForToken(this.server.token() ? messages.TOKEN_WRONG : messages.TOKEN_NEEDED);
-    else if (CONNECTION_PROBLEMS[why]) this.notices.show("connection", CONNECTION_PROBLEMS[why]);
+    const words = messages.connectionProblem(why, following);
+    if (words) this.notices.show("connection", words);
   }
 
   /** @param {TabPanel} tab */

@@ -14,12 +14,18 @@ const CAMERA = {
   OverconstrainedError: "This camera cannot deliver a usable picture. Choose another one, or use the sample clip.",
   NotReadableError: "The camera is in use by another program. Close that program, then try again.",
   AbortError: "The camera stopped before it delivered a picture. Try again.",
+  SecurityError: "This browser, or whoever manages it, allows no cameras here. The sample clip works without one.",
 };
+const CAMERA_FAILED = "The camera could not be started. Try again, or use the sample clip.";
+const CAMERA_BLOCKED_BY_SYSTEM =
+  "This computer does not let the browser use the camera. Allow it in the system's privacy settings, then try again.";
 
 /** @param {unknown} error what getUserMedia threw */
 export function cameraProblem(error) {
-  const name = error instanceof Error || error instanceof DOMException ? error.name : "";
-  return CAMERA[name] ?? "The camera could not be started. Try again, or use the sample clip.";
+  if (!(error instanceof Error || error instanceof DOMException)) return CAMERA_FAILED;
+  const { name, message } = error;
+  if (name === "NotAllowedError" && /system/i.test(message)) return CAMERA_BLOCKED_BY_SYSTEM;
+  return CAMERA[name] ?? CAMERA_FAILED;
 }
 
 export const CAMERA_NEEDS_HTTPS =
@@ -30,9 +36,6 @@ export const TOKEN_NEEDED = "This server asks for a token. Whoever runs it can t
 export const TOKEN_WRONG = "That token was not accepted. Check it and try again.";
 export const UNREACHABLE = "The server does not answer. It may be restarting; trying again.";
 export const SERVER_BUSY = "The server is full at the moment. Trying again.";
-export const CONNECTION_LOST = "Connection lost. Trying again; clicks have to wait.";
-export const CONNECTION_LOST_FOLLOWING =
-  "Connection lost. Trying again; clicks have to wait. Your objects go on from where they were last seen.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
 export const NOTHING_FOUND = "Nothing was found there. Click well inside the object, or drag a box around it.";
@@ -41,6 +44,39 @@ export const PICTURE_NOT_READY = "The picture is still being read. Try that clic
 export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or choose a file.";
 export const EMPTY_FILE = "This file is empty. Choose a picture.";
 export const FILE_TOO_LARGE = "This file is larger than the server takes. Choose a smaller picture.";
+
+/** @type {Record<string, string>} by what Connection says of it */
+const CONNECTION = {
+  busy: SERVER_BUSY,
+  unreachable: UNREACHABLE,
+  no_session:
+    "The server answers, but takes no session: it is full, or something on the way to it does not let websockets through. Trying again.",
+  offline: "This device is offline. The page comes back by itself when it is not.",
+};
+
+/** @type {Record<string, string>} the same, of a session that there was */
+const SESSION_ENDED = {
+  lost: "Connection lost. Trying again; clicks have to wait.",
+  restarting: "Connection lost: the server is restarting. Trying again; clicks have to wait.",
+  fault: "Connection lost: something went wrong on the server. Trying again; clicks have to wait.",
+  slowed: "The server ended the session: too many messages in a short time. Starting another one.",
+};
+
+/**
+ * @param {string} why there is no connection
+ * @param {boolean} following whether there are objects that go on in the next session
+ * @returns {string | null} null: there is nothing to say
+ */
+export function connectionProblem(why, following) {
+  const ended = SESSION_ENDED[why];
+  if (ended) return following ? `${ended} Your objects go on from where they were last seen.` : ended;
+  return CONNECTION[why] ?? null;
+}
+
+export const BACKGROUND_FAILED = "This file is not a picture that this browser can show. Choose another one.";
+export const SNAPSHOT_FAILED = "The picture could not be saved. Try again.";
+export const RECORDING_UNSUPPORTED = "This browser cannot record. A current Chrome, Edge, Firefox or Safari can.";
+export const RECORDING_FAILED = "The recording failed, perhaps for want of memory. Nothing of it was kept.";
 
 export const EMPTY_VIDEO = "This file is empty. Choose a video.";
 export const NO_VIDEO =
@@ -89,7 +125,7 @@ export function serverProblem(error) {
     case "too_large":
       return `This file is too large: ${sentence(error.message)}`;
     case "bad_prompt":
-      // Only with the frame it turns out that the model finds nothing; what is wrong with a click itself is said at once.
+      // That the model finds nothing turns out with the frame; what is wrong with a click itself is said at once.
       return error.index === undefined ? `That click could not be used: ${sentence(error.message)}` : NOTHING_FOUND;
     case "frame_size":
       return "The picture changes its shape here, and objects cannot be followed across that.";

@@ -15,6 +15,8 @@ export class ObjectList {
    * @param {(id: number) => void} hooks.onDelete
    * @param {() => void} hooks.onClear
    * @param {() => void} hooks.onNew
+   * @param {(id: number, name: string) => void} hooks.onRename
+   * @param {((id: number, hidden: boolean) => void) | null} hooks.onHide null: what is seen is not for the list to say
    * @param {((id: number) => void) | null} hooks.onSave null: no mask to save
    * @param {string} emptyWords
    * @param {(object: SegObject) => string} [words] what the list says about an object
@@ -64,28 +66,76 @@ export class ObjectList {
     }
     row.dataset.state = object.state;
     row.classList.toggle("selected", selected);
-    row.querySelector(".object-select")?.setAttribute("aria-pressed", String(selected));
-    setText(/** @type {Element} */ (row.querySelector(".object-state")), this.words(object));
-    const saver = /** @type {HTMLButtonElement} */ (row.querySelector(".object-save"));
+    row.classList.toggle("out-of-sight", object.hidden);
+    const select = piece(row, "object-select");
+    select.setAttribute("aria-pressed", String(selected));
+    setText(piece(row, "object-name"), object.name);
+    setText(piece(row, "object-state"), object.hidden ? "hidden" : this.words(object));
+    const saver = piece(row, "object-save");
     saver.hidden = this.hooks.onSave === null || object.state !== "tracked";
+    const eye = piece(row, "object-hide");
+    eye.hidden = this.hooks.onHide === null;
+    eye.setAttribute("aria-pressed", String(object.hidden));
+    if (row.dataset.name === object.name) return;
+    row.dataset.name = object.name;
+    label(piece(row, "object-rename"), `Rename ${object.name}`);
+    label(eye, `Hide ${object.name}`);
+    label(saver, `Save the mask of ${object.name} as PNG`);
+    label(piece(row, "object-delete"), `Delete ${object.name}`);
   }
 
   /** @param {SegObject} object */
-  makeRow({ id, name }) {
+  makeRow({ id }) {
     const row = /** @type {HTMLElement} */ (fromTemplate("object-template").firstElementChild);
     row.dataset.objectId = String(id);
     row.style.setProperty("--color", cssColor(id));
-    setText(/** @type {Element} */ (row.querySelector(".object-name")), name);
-    row.querySelector(".object-select")?.addEventListener("click", () => this.hooks.onSelect(id));
-    const remove = /** @type {HTMLElement} */ (row.querySelector(".object-delete"));
-    remove.setAttribute("aria-label", `Delete ${name}`);
-    remove.title = `Delete ${name}`;
-    remove.addEventListener("click", () => this.hooks.onDelete(id));
-    const saver = /** @type {HTMLElement} */ (row.querySelector(".object-save"));
-    saver.setAttribute("aria-label", `Save the mask of ${name} as PNG`);
-    saver.title = `Save the mask of ${name} as PNG`;
-    saver.addEventListener("click", () => this.hooks.onSave?.(id));
+    const select = piece(row, "object-select");
+    select.addEventListener("click", () => this.hooks.onSelect(id));
+    select.addEventListener("dblclick", () => this.rename(id, row));
+    row.addEventListener("keydown", (event) => {
+      if (event.key !== "F2") return;
+      event.preventDefault();
+      this.rename(id, row);
+    });
+    piece(row, "object-rename").addEventListener("click", () => this.rename(id, row));
+    piece(row, "object-hide").addEventListener("click", () => {
+      this.hooks.onHide?.(id, piece(row, "object-hide").getAttribute("aria-pressed") !== "true");
+    });
+    piece(row, "object-delete").addEventListener("click", () => this.hooks.onDelete(id));
+    piece(row, "object-save").addEventListener("click", () => this.hooks.onSave?.(id));
     return row;
+  }
+
+  /**
+   * The name becomes a field until Enter, Escape, or the focus is elsewhere.
+   * @param {number} id
+   * @param {HTMLElement} row
+   */
+  rename(id, row) {
+    const field = /** @type {HTMLInputElement} */ (row.querySelector(".object-field"));
+    if (!field.hidden) return;
+    const select = piece(row, "object-select");
+    field.value = row.dataset.name ?? "";
+    field.setAttribute("aria-label", `Name of ${field.value}`);
+    select.hidden = true;
+    field.hidden = false;
+    field.focus();
+    field.select();
+    /** @param {boolean} keep */
+    const end = (keep) => {
+      if (field.hidden) return;
+      const focused = document.activeElement === field;
+      field.hidden = true;
+      select.hidden = false;
+      field.onkeydown = field.onblur = null;
+      if (focused) select.focus();
+      if (keep) this.hooks.onRename(id, field.value);
+    };
+    field.onblur = () => end(true);
+    field.onkeydown = (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter" || event.key === "Escape") end(event.key === "Enter");
+    };
   }
 
   /**
@@ -97,6 +147,24 @@ export class ObjectList {
     const neighbour = row.nextElementSibling ?? row.previousElementSibling;
     /** @type {HTMLElement | null | undefined} */ (neighbour?.querySelector(".object-select"))?.focus();
   }
+}
+
+/**
+ * @param {HTMLElement} row
+ * @param {string} name of a class
+ * @returns {HTMLElement}
+ */
+function piece(row, name) {
+  return /** @type {HTMLElement} */ (row.querySelector(`.${name}`));
+}
+
+/**
+ * @param {HTMLElement} button without words
+ * @param {string} words
+ */
+function label(button, words) {
+  button.setAttribute("aria-label", words);
+  button.title = words;
 }
 
 /** @param {SegObject} object */

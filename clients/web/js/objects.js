@@ -9,6 +9,7 @@ import { contains, decode } from "./rle.js";
 
 /** Longest side to which masks are unpacked for drawing; downloads unpack them in full. */
 const DRAWN_SIDE = 1280;
+const LONGEST_NAME = 40;
 
 /**
  * @typedef {({kind: "point", x: number, y: number, label: number}
@@ -18,6 +19,8 @@ const DRAWN_SIDE = 1280;
  * @typedef {object} SegObject
  * @property {number} id
  * @property {string} name
+ * @property {boolean} named whether the user gave it that name
+ * @property {boolean} hidden whether the user wants it out of sight; it is followed all the same
  * @property {"waiting" | "tracked" | "lost" | "low_score"} state waiting: no result yet
  * @property {Mark[]} marks in the order in which they were made
  * @property {number | null} score
@@ -61,7 +64,9 @@ export class Objects {
     /** @type {SegObject} */
     const object = {
       id,
-      name: `Object ${id}`,
+      name: nameOf(id),
+      named: false,
+      hidden: false,
       state: "waiting",
       marks: [],
       score: null,
@@ -152,12 +157,36 @@ export class Objects {
   }
 
   /**
-   * The newest object whose mask holds the point.
+   * @param {number} id
+   * @param {string} name nothing but blanks: the name that it had at first
+   */
+  rename(id, name) {
+    const object = this.byId.get(id);
+    if (!object) return;
+    const wanted = name.trim().replace(/\s+/g, " ").slice(0, LONGEST_NAME);
+    object.named = wanted !== "" && wanted !== nameOf(id);
+    object.name = object.named ? wanted : nameOf(id);
+    this.onChange();
+  }
+
+  /**
+   * @param {number} id
+   * @param {boolean} hidden
+   */
+  setHidden(id, hidden) {
+    const object = this.byId.get(id);
+    if (!object) return;
+    object.hidden = hidden;
+    this.onChange();
+  }
+
+  /**
+   * The newest object whose mask is to be seen at the point.
    * @param {number} x @param {number} y shares of width and height
    * @returns {number | null}
    */
   at(x, y) {
-    const hit = this.all().findLast((object) => object.bitmap && contains(object.bitmap, x, y));
+    const hit = this.all().findLast(({ hidden, bitmap }) => !hidden && bitmap && contains(bitmap, x, y));
     return hit?.id ?? null;
   }
 
@@ -192,6 +221,11 @@ export class Objects {
     }
     this.onChange();
   }
+}
+
+/** @param {number} id */
+function nameOf(id) {
+  return `Object ${id}`;
 }
 
 /** @param {SegObject} object */

@@ -329,7 +329,7 @@ export class Player {
     if (this.host.hidden || !this.opened || event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     if (this.play.closest("[inert]") || !(target instanceof Element)) return;
     const onScrub = target === this.scrub;
-    if (target.closest("select, [role=tab], [role=slider]")) return;
+    if (target.closest("select, dialog, [role=tab], [role=slider]")) return;
     if (target instanceof HTMLInputElement && !onScrub && (target.type !== "radio" || /^Arrow/.test(event.key))) return;
     if (event.key === "," || event.key === "ArrowLeft") void this.step(-1);
     else if (event.key === "." || event.key === "ArrowRight") void this.step(1);

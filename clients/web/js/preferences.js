@@ -6,12 +6,11 @@ const PREFIX = "streamseg.";
 
 /**
  * @param {string} name
- * @param {boolean} otherwise
+ * @param {string} otherwise
  */
-export function remembered(name, otherwise) {
+export function rememberedWord(name, otherwise) {
   try {
-    const value = localStorage.getItem(PREFIX + name);
-    return value === null ? otherwise : value === "on";
+    return localStorage.getItem(PREFIX + name) ?? otherwise;
   } catch {
     return otherwise;
   }
@@ -19,12 +18,28 @@ export function remembered(name, otherwise) {
 
 /**
  * @param {string} name
- * @param {boolean} value
+ * @param {string} value
  */
-export function remember(name, value) {
+export function rememberWord(name, value) {
   try {
-    localStorage.setItem(PREFIX + name, value ? "on" : "off");
+    localStorage.setItem(PREFIX + name, value);
   } catch {
     // Nothing depends on it.
   }
+}
+
+/**
+ * @param {string} name
+ * @param {boolean} otherwise
+ */
+export function remembered(name, otherwise) {
+  return rememberedWord(name, otherwise ? "on" : "off") === "on";
+}
+
+/**
+ * @param {string} name
+ * @param {boolean} value
+ */
+export function remember(name, value) {
+  rememberWord(name, value ? "on" : "off");
 }

@@ -6,15 +6,19 @@
  */
 
 import { part, setText } from "./dom.js";
-import { INCLUDE } from "./gestures.js";
-import { cssColor, textColor } from "./palette.js";
+import { PLAIN_OVERLAY, covers, hidesBackground, needsPicture, paintEffect } from "./effects.js";
+import { shownMasks } from "./mask-path.js";
+import { drawBand, drawCrosshair, drawMarks, drawTag } from "./stage-marks.js";
 
 const DRAG_PX = 6;
 const TOUCH_DRAG_PX = 12;
 const LONG_PRESS_MS = 500;
 const KEY_STEP = 0.02;
 const RIGHT_BUTTON = 2;
-const FILL_ALPHA = 0.42;
+const MOST_PIXEL_RATIO = 2;
+const SEE_THROUGH = 0.5;
+/** How long the picture shines through after the pointer came to rest. */
+const PEEK_MS = 1200;
 
 /**
  * @typedef {{x: number, y: number}} Spot
@@ -41,6 +45,15 @@ export class Stage {
     this.objects = [];
     /** @type {number | null} */
     this.selected = null;
+    /** @type {import("./effects.js").Effect} */
+    this.effect = PLAIN_OVERLAY;
+    this.peeking = false;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.peekTimer = undefined;
+    this.layerIsOld = false;
+    this.due = false;
+    /** @type {(() => void) | null} called after everything that changed was drawn */
+    this.onShown = null;
     this.showMarks = false;
     /** Whether the masks are of another picture than the one that is shown. */
     this.stale = false;
@@ -83,6 +96,8 @@ export class Stage {
   drawPicture(source) {
     const { width, height } = this.picture;
     this.picture.getContext("2d")?.drawImage(source, 0, 0, width, height);
+    if (needsPicture(this.effect)) this.draw();
+    else this.shownAnew();
   }
 
   /** @param {boolean} stale */
@@ -113,152 +128,89 @@ export class Stage {
     this.element.append(ring);
   }
 
+  /** Pixels of the overlay to one of the page. More than two cannot be told apart, and cost. */
+  get pixelRatio() {
+    return Math.min(devicePixelRatio, MOST_PIXEL_RATIO);
+  }
+
   /** The overlay has one pixel for each pixel of the screen. */
   fit() {
     const { clientWidth, clientHeight } = this.element;
     if (!clientWidth) return;
-    this.overlay.width = Math.round(clientWidth * devicePixelRatio);
-    this.overlay.height = Math.round(clientHeight * devicePixelRatio);
+    this.overlay.width = Math.round(clientWidth * this.pixelRatio);
+    this.overlay.height = Math.round(clientHeight * this.pixelRatio);
     this.draw();
   }
 
+  /** Draws again, once for all that changes now. */
   draw() {
+    this.layerIsOld = true;
+    this.shownAnew();
+  }
+
+  /** Picture and layer are drawn in one go, so that nobody sees a mask on a picture that it is not of. */
+  shownAnew() {
+    if (this.due) return;
+    this.due = true;
+    queueMicrotask(() => {
+      this.due = false;
+      if (this.layerIsOld) this.paint();
+      this.layerIsOld = false;
+      this.onShown?.();
+    });
+  }
+
+  paint() {
     const context = /** @type {CanvasRenderingContext2D} */ (this.overlay.getContext("2d"));
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.overlay.width, this.overlay.height);
-    const masked = this.stale ? [] : this.objects;
-    for (const object of masked) this.drawMask(context, object);
-    context.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
-    for (const object of masked) this.drawTag(context, object);
-    if (this.showMarks) for (const object of this.objects) this.drawMarks(context, object);
-    if (this.press?.box) this.drawBand(context, this.press);
-    if (this.crosshair) this.drawCrosshair(context, this.crosshair);
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} context
-   * @param {import("./objects.js").SegObject} object
-   */
-  drawMask(context, { id, bitmap, polygons }) {
-    if (!bitmap) return;
-    const scaleX = this.overlay.width / bitmap.width;
-    const scaleY = this.overlay.height / bitmap.height;
-    const path = new Path2D();
-    for (const polygon of polygons) {
-      path.moveTo(polygon[0] * scaleX, polygon[1] * scaleY);
-      for (let at = 2; at < polygon.length; at += 2) path.lineTo(polygon[at] * scaleX, polygon[at + 1] * scaleY);
-      path.closePath();
+    const scene = this.scene();
+    paintEffect(context, scene);
+    context.setTransform(this.pixelRatio, 0, 0, this.pixelRatio, 0, 0);
+    const size = { width: this.element.clientWidth, height: this.element.clientHeight };
+    const tagged = hidesBackground(this.effect) ? [] : shownMasks(scene.objects);
+    for (const object of tagged) drawTag(context, size, object);
+    if (this.showMarks) {
+      const marked = this.objects.filter(({ id }) => this.selected === null || this.selected === id);
+      for (const object of marked) drawMarks(context, size, object, this.showsMark);
     }
-    context.lineJoin = "round";
-    context.fillStyle = cssColor(id, FILL_ALPHA);
-    context.fill(path, "evenodd");
-    if (id === this.selected) {
-      context.strokeStyle = "#fff";
-      context.lineWidth = 4.5 * devicePixelRatio;
-      context.stroke(path);
-    }
-    context.strokeStyle = cssColor(id);
-    context.lineWidth = 2.25 * devicePixelRatio;
-    context.stroke(path);
+    if (this.press?.box) drawBand(context, size, this.press);
+    if (this.crosshair) drawCrosshair(context, size, this.crosshair);
+  }
+
+  /** @returns {import("./effects.js").Scene} what is shown now */
+  scene() {
+    return {
+      picture: this.picture,
+      // Without masks a background stays hidden: it must not flash up while a connection comes back.
+      objects: this.stale ? this.objects.map((object) => ({ ...object, bitmap: null })) : this.objects,
+      selected: this.selected,
+      effect: this.effect,
+      pixelRatio: this.pixelRatio,
+      seeThrough: this.peeking ? SEE_THROUGH : 0,
+    };
+  }
+
+  /** @param {import("./effects.js").Effect} effect */
+  setEffect(effect) {
+    this.effect = effect;
+    this.draw();
   }
 
   /**
-   * The object's number at the upper edge of its mask.
-   * @param {CanvasRenderingContext2D} context
-   * @param {import("./objects.js").SegObject} object
+   * Lets the picture shine through a background that covers it, for somebody who looks for a place to click.
+   * @param {number} forMs
    */
-  drawTag(context, { id, bitmap, polygons }) {
-    if (!bitmap || !polygons.length) return;
-    const outer = polygons.reduce((most, polygon) => (polygon.length > most.length ? polygon : most));
-    let top = 0;
-    for (let at = 0; at < outer.length; at += 2) if (outer[at + 1] < outer[top + 1]) top = at;
-    const { clientWidth, clientHeight } = this.element;
-    context.font = "600 12px system-ui, sans-serif";
-    const width = Math.max(20, context.measureText(String(id)).width + 12);
-    const x = clamp((outer[top] / bitmap.width) * clientWidth - width / 2, 4, clientWidth - width - 4);
-    const y = clamp((outer[top + 1] / bitmap.height) * clientHeight - 24, 4, clientHeight - 24);
-    context.fillStyle = cssColor(id);
-    context.beginPath();
-    context.roundRect(x, y, width, 20, 10);
-    context.fill();
-    context.fillStyle = textColor(id);
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.fillText(String(id), x + width / 2, y + 10.5);
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} context
-   * @param {import("./objects.js").SegObject} object
-   */
-  drawMarks(context, { id, marks }) {
-    if (this.selected !== null && this.selected !== id) return;
-    const { clientWidth: width, clientHeight: height } = this.element;
-    for (const mark of marks) {
-      if (!this.showsMark(mark)) continue;
-      if (mark.kind === "box") {
-        context.setLineDash([6, 5]);
-        context.strokeStyle = cssColor(id);
-        context.lineWidth = 1.5;
-        context.strokeRect(mark.x1 * width, mark.y1 * height, (mark.x2 - mark.x1) * width, (mark.y2 - mark.y1) * height);
-        context.setLineDash([]);
-        continue;
-      }
-      const x = mark.x * width;
-      const y = mark.y * height;
-      context.beginPath();
-      context.arc(x, y, 7, 0, 2 * Math.PI);
-      context.fillStyle = mark.label === INCLUDE ? cssColor(id) : "#1b1f27";
-      context.fill();
-      context.lineWidth = 2;
-      context.strokeStyle = "#fff";
-      context.stroke();
-      context.beginPath();
-      context.moveTo(x - 3, y);
-      context.lineTo(x + 3, y);
-      if (mark.label === INCLUDE) {
-        context.moveTo(x, y - 3);
-        context.lineTo(x, y + 3);
-      }
-      context.stroke();
-    }
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} context
-   * @param {{from: Spot, to: Spot}} press
-   */
-  drawBand(context, { from, to }) {
-    const { clientWidth: width, clientHeight: height } = this.element;
-    const box = [from.x * width, from.y * height, (to.x - from.x) * width, (to.y - from.y) * height];
-    context.fillStyle = "rgb(255 255 255 / 0.14)";
-    context.fillRect(box[0], box[1], box[2], box[3]);
-    context.lineWidth = 3;
-    context.strokeStyle = "rgb(0 0 0 / 0.55)";
-    context.strokeRect(box[0], box[1], box[2], box[3]);
-    context.lineWidth = 1.5;
-    context.strokeStyle = "#fff";
-    context.strokeRect(box[0], box[1], box[2], box[3]);
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} context
-   * @param {Spot} spot
-   */
-  drawCrosshair(context, spot) {
-    const { clientWidth: width, clientHeight: height } = this.element;
-    const x = spot.x * width;
-    const y = spot.y * height;
-    for (const [color, line] of /** @type {const} */ ([["rgb(0 0 0 / 0.6)", 4], ["#fff", 2]])) {
-      context.strokeStyle = color;
-      context.lineWidth = line;
-      context.beginPath();
-      for (const [fromX, fromY] of [[-1, 0], [1, 0], [0, -1], [0, 1]]) {
-        context.moveTo(x + fromX * 5, y + fromY * 5);
-        context.lineTo(x + fromX * 16, y + fromY * 16);
-      }
-      context.stroke();
-    }
+  peek(forMs) {
+    if (!covers(this.effect)) return;
+    clearTimeout(this.peekTimer);
+    this.peekTimer = setTimeout(() => {
+      this.peeking = false;
+      this.draw();
+    }, forMs);
+    if (this.peeking) return;
+    this.peeking = true;
+    this.draw();
   }
 
   listen() {
@@ -309,6 +261,7 @@ export class Stage {
   /** @param {PointerEvent} event */
   moved(event) {
     const { press } = this;
+    if (event.pointerType !== "touch") this.peek(PEEK_MS);
     if (!press || press.pointer !== event.pointerId || press.done) return;
     press.to = this.spot(event);
     const { clientWidth, clientHeight } = this.element;
@@ -357,6 +310,7 @@ export class Stage {
     const spot = this.crosshair ?? { x: 0.5, y: 0.5 };
     if (move) {
       const step = event.ctrlKey ? KEY_STEP / 4 : KEY_STEP;
+      this.peek(3 * PEEK_MS);
       this.crosshair = { x: clamp(spot.x + move[0] * step, 0, 1), y: clamp(spot.y + move[1] * step, 0, 1) };
     } else if (event.key === "Enter" || event.key === " ") {
       this.crosshair = spot;

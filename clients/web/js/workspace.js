@@ -5,6 +5,7 @@
 
 import { fromTemplate, part, setText } from "./dom.js";
 import { EXCLUDE, INCLUDE, describeNext, interpret } from "./gestures.js";
+import { isShortcut, letterKeys } from "./help.js";
 import { ObjectList } from "./object-list.js";
 import { Objects } from "./objects.js";
 import { cssColor } from "./palette.js";
@@ -20,10 +21,11 @@ import { Stage } from "./stage.js";
  * @property {string} emptyWords in the list while there is no object
  * @property {boolean} showMarks whether clicks stay visible
  * @property {boolean} [moves] whether objects can get lost and come back
+ * @property {boolean} [hides] whether objects can be taken out of sight
  * @property {() => string | null} refusal why pointing is impossible now, null: it is possible
  * @property {(object: SegObject, mark: Mark) => void} onMark the mark is the newest of the object's marks
- * @property {(object: SegObject, mark: Mark, told: boolean) => void} onUndo the mark was taken back, and the object with
- *   it if it was its only one; told: see the history's entries
+ * @property {(object: SegObject, mark: Mark, told: boolean) => void} onUndo the mark was taken back, and the object
+ *   with it if it was its only one; told: see the history's entries
  * @property {(id: number) => void} onRemove
  * @property {() => void} onClear
  * @property {((id: number) => void) | null} onSave
@@ -31,6 +33,8 @@ import { Stage } from "./stage.js";
  */
 
 const INPUTS_WITHOUT_TEXT = new Set(["radio", "checkbox", "range"]);
+/** How long a covered picture shines through for somebody who wants another object. */
+const NEW_OBJECT_PEEK_MS = 5000;
 let workspaces = 0;
 
 export class Workspace {
@@ -74,6 +78,8 @@ export class Workspace {
           this.startNew();
           this.stage.element.focus();
         },
+        onRename: (id, name) => this.objects.rename(id, name),
+        onHide: tab.hides ? (id, hidden) => this.objects.setHidden(id, hidden) : null,
         onSave: tab.onSave,
       },
       tab.emptyWords,
@@ -189,12 +195,13 @@ export class Workspace {
   startNew() {
     for (const radio of this.radios) radio.checked = radio.value === "1";
     this.objects.select(null);
+    this.stage.peek(NEW_OBJECT_PEEK_MS);
   }
 
   /** @param {KeyboardEvent} event */
   key(event) {
     const { target } = event;
-    if (this.host.hidden || event.defaultPrevented) return;
+    if (this.host.hidden || event.defaultPrevented || document.querySelector("dialog[open]")) return;
     if (target instanceof HTMLInputElement && !INPUTS_WITHOUT_TEXT.has(target.type)) return;
     if (isUndo(event)) {
       event.preventDefault();
@@ -207,6 +214,9 @@ export class Workspace {
     } else if (event.key === "Delete" || event.key === "Backspace") {
       const { selected } = this.objects;
       if (selected !== null) this.remove(selected);
+    } else if (event.key.toLowerCase() === "h" && this.tab.hides && isShortcut(event) && letterKeys()) {
+      const chosen = this.objects.byId.get(this.objects.selected ?? NaN);
+      if (chosen) this.objects.setHidden(chosen.id, !chosen.hidden);
     } else return;
     event.preventDefault();
   }
