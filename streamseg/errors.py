@@ -151,6 +151,13 @@ class OutOfMemoryError(StreamsegError):
     http_status = 503
 
 
+class WebrtcFailedError(StreamsegError):
+    """Camera frames cannot come over WebRTC (any more); the session goes on, and takes frames over its websocket."""
+
+    code = "webrtc_failed"
+    http_status = 503
+
+
 class ConnectionLostError(StreamsegError):
     """No server answers, or the connection to it broke."""
 

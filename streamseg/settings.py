@@ -6,12 +6,13 @@ Nested values take a double underscore in the environment: ``STREAMSEG_LIMITS__M
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -125,6 +126,50 @@ class ModelSettings(BaseModel):
     cache_dir: Path | None = Field(None, description="Where downloaded checkpoints are kept; default: the hub's cache.")
 
 
+class IceServer(BaseModel):
+    """A STUN or TURN server."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    urls: list[str] = Field(min_length=1)
+    username: str | None = None
+    credential: SecretStr | None = None
+
+    @field_validator("urls")
+    @classmethod
+    def _check_urls(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            if not re.fullmatch(r"(stun|turns?):[^\s?@/]+(\?transport=(udp|tcp))?", url):
+                raise ValueError(f"{url!r} is no address like stun:host:3478 or turn:host:3478?transport=udp")
+        return urls
+
+
+class WebrtcSettings(BaseModel):
+    """Live camera over WebRTC."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(True, description="Whether sessions of the source `webrtc` are taken.")
+    announce: list[IPvAnyAddress] = Field(
+        default_factory=list,
+        description="Addresses under which clients reach this machine, where it does not know them itself (NAT).",
+    )
+    loopback: bool = Field(False, description="Also offer 127.0.0.1, to clients on this very machine.")
+    ice_servers: list[IceServer] = Field(
+        default_factory=list,
+        description="STUN and TURN servers (`urls`, `username`, `credential`), for the server and its clients.",
+    )
+    max_bitrate: int = Field(
+        8_000_000, ge=250_000, description="Bits per second that the overlay track may take, if the network has them."
+    )
+    connect_timeout_s: float = Field(
+        15.0, gt=0, description="A connection that takes longer than this is `webrtc_failed`."
+    )
+    lost_after_s: float = Field(
+        8.0, ge=3, description="A peer that has not answered for so long is given up: `webrtc_failed`."
+    )
+
+
 class Settings(BaseSettings):
     """All settings of the service."""
 
@@ -150,6 +195,7 @@ class Settings(BaseSettings):
     limits: Limits = Field(default_factory=Limits)
     refine: RefineOptions = Field(default_factory=RefineOptions)
     track: TrackOptions = Field(default_factory=TrackOptions)
+    webrtc: WebrtcSettings = Field(default_factory=WebrtcSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -119,7 +119,7 @@ class Service:
             "protocol": VERSION,
             "model": self.model_info.model_dump() | {"image_size": self.model.image_size},
             "modes": list(MODES),
-            "sources": list(SOURCES),
+            "sources": [source for source in SOURCES if source != "webrtc" or self.settings.webrtc.enabled],
             "limits": {name: getattr(limits, name) for name in SessionLimits.model_fields},
             "samples": self._samples,
         }

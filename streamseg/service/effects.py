@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from streamseg.errors import BadPromptError, StreamsegError
 from streamseg.service.protocol import (
+    Answer,
+    Candidate,
     ChunkMessage,
     FileFields,
     FrameMessage,
     ObjectFields,
+    Offer,
     PromptRequest,
     Remove,
     Reset,
@@ -20,11 +23,15 @@ from streamseg.service.protocol import (
     Undo,
 )
 
+if TYPE_CHECKING:
+    from av import VideoFrame
+
 CLOSE_GOING_AWAY = 1001
 CLOSE_POLICY = 1008
 CLOSE_FAULT = 1011
 
 Edit: TypeAlias = PromptRequest | Undo | Remove | Reset
+Signal: TypeAlias = Offer | Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +58,33 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class CameraFrame:
+    """A decoded frame of a WebRTC track. ``rtp_timestamp``: as in its packets, where it is known."""
+
+    picture: VideoFrame
+    rtp_timestamp: int | None
+
+    @property
+    def request_id(self) -> None:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiate:
+    """Take an offer, which an ``Answer`` comes of, or a candidate."""
+
+    signal: Signal
+
+    @property
+    def request_id(self) -> str | None:
+        return self.signal.request_id
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """Segment a picture."""
 
-    frame: FrameMessage
+    frame: FrameMessage | CameraFrame
     index: int
     time_s: float
 
@@ -84,7 +114,7 @@ class Process:
     """Process the file, which is complete. Its results are told by ``Session.emit`` while it goes on."""
 
 
-Work: TypeAlias = Open | Change | Segment | Again | Store | Process
+Work: TypeAlias = Open | Change | Negotiate | Segment | Again | Store | Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +137,7 @@ class Processed:
     problems: list[str]
 
 
-Outcome: TypeAlias = Segmented | Processed | StreamsegError | None
+Outcome: TypeAlias = Segmented | Processed | Answer | StreamsegError | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +149,11 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """Send a result and, right behind it, its attachments."""
+    """Send a result and, right behind it, its attachments. ``camera``: of a frame that came over WebRTC."""
 
     message: Result
     attachments: tuple[bytes, ...]
+    camera: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ MAX_AREA_PX = 2**31 - 1
 MAX_RADIUS_PX = 64
 MAX_NAME_CHARS = 255
 MAX_SIDE_PX = 8192
+MAX_SDP_CHARS = 64 * 2**10
+MAX_CANDIDATE_CHARS = 1024
 
 # An uploaded file comes in pieces of at most this; so many bytes may be on their way without an answer.
 CHUNK_BYTES = 2**20
@@ -55,8 +57,11 @@ AreaPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_AREA_PX)]
 RadiusPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_RADIUS_PX)]
 Lowered: TypeAlias = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
 MaskForm: TypeAlias = Literal["rle", "png", "polygons", "none"]
-Source: TypeAlias = Literal["image", "frames", "file"]
+Source: TypeAlias = Literal["image", "frames", "file", "webrtc"]
 SOURCES: tuple[Source, ...] = get_args(Source)
+# Sources on which the newest frame wins and a session stays open until it is stopped.
+LIVE_SOURCES: tuple[Source, ...] = ("frames", "webrtc")
+SidePx: TypeAlias = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_WHOLE)]
 
 
@@ -168,6 +173,7 @@ class Start(Message):
     sampling: SamplingFields | None = None
     video: VideoFields | None = VideoFields()
     backwards: bool = False
+    size_px: Annotated[list[SidePx], Field(min_length=2, max_length=2)] | None = None
     request_id: RequestId | None = None
 
 
@@ -197,6 +203,24 @@ class Undo(Message):
     """Take back the last prompt that was not taken back yet."""
 
     type: Literal["undo"]
+    request_id: RequestId | None = None
+
+
+class Offer(Message):
+    """WebRTC: the client's session description, the first one or a later one."""
+
+    type: Literal["offer"]
+    sdp: Annotated[str, Field(min_length=1, max_length=MAX_SDP_CHARS)]
+    request_id: RequestId | None = None
+
+
+class Candidate(Message):
+    """WebRTC: an address of the client's that its offer did not name; null where there are no more."""
+
+    type: Literal["candidate"]
+    candidate: Annotated[str, Field(max_length=MAX_CANDIDATE_CHARS)] | None
+    sdp_mid: Annotated[str, Field(max_length=MAX_REQUEST_ID_CHARS)] | None = None
+    sdp_mline_index: Annotated[int, Field(ge=0, le=16)] | None = None
     request_id: RequestId | None = None
 
 
@@ -281,6 +305,14 @@ class SessionLimits(Message):
     max_video_frames: int
 
 
+class IceServerFields(Message):
+    """A STUN or TURN server, as the fields of a browser's RTCIceServer."""
+
+    urls: list[str]
+    username: Maybe[str] = None
+    credential: Maybe[str] = None
+
+
 class Ready(Message):
     """The session is open."""
 
@@ -292,6 +324,15 @@ class Ready(Message):
     limits: SessionLimits
     chunk_bytes: Maybe[int] = None
     window_bytes: Maybe[int] = None
+    ice_servers: Maybe[list[IceServerFields]] = None
+
+
+class Answer(Message):
+    """WebRTC: the server's session description, with all its addresses."""
+
+    type: Literal["answer"]
+    sdp: str
+    request_id: Maybe[str] = None
 
 
 class Ok(Message):
@@ -330,6 +371,7 @@ class Result(Message):
     index: int
     time_s: float
     timestamp_ms: Maybe[Number] = None
+    rtp_timestamp: Maybe[int] = None
     request_id: Maybe[str] = None
     width: int
     height: int
@@ -428,9 +470,9 @@ class OverlayHeader(Message):
     format: Literal["jpeg"]
 
 
-ClientText: TypeAlias = Start | PromptRequest | Undo | Remove | Reset | Stop
+ClientText: TypeAlias = Start | PromptRequest | Undo | Remove | Reset | Offer | Candidate | Stop
 ClientMessage: TypeAlias = ClientText | FrameMessage | ChunkMessage
-ServerText: TypeAlias = Ready | Ok | Received | Progress | Result | Done | Failure
+ServerText: TypeAlias = Ready | Answer | Ok | Received | Progress | Result | Done | Failure
 ServerHeader: TypeAlias = MaskHeader | OverlayHeader
 
 CLIENT_TEXT: dict[str, type[ClientText]] = {
@@ -439,6 +481,8 @@ CLIENT_TEXT: dict[str, type[ClientText]] = {
     "undo": Undo,
     "remove": Remove,
     "reset": Reset,
+    "offer": Offer,
+    "candidate": Candidate,
     "stop": Stop,
 }
 
@@ -448,7 +492,7 @@ def schema() -> dict[str, Any]:
     groups: dict[str, tuple[type[Message], ...]] = {
         "ClientText": tuple(CLIENT_TEXT.values()),
         "ClientBinaryHeader": (FrameHeader, ChunkHeader),
-        "ServerText": (Ready, Ok, Received, Progress, Result, Done, Failure),
+        "ServerText": (Ready, Answer, Ok, Received, Progress, Result, Done, Failure),
         "ServerBinaryHeader": (MaskHeader, OverlayHeader),
     }
     models = [(model, "validation") for group in groups.values() for model in group]

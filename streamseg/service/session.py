@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from streamseg.errors import (
     BadMessageError,
@@ -24,18 +24,21 @@ from streamseg.errors import (
     RateLimitedError,
     StreamsegError,
 )
+from streamseg.service import webrtc_rules
 from streamseg.service.codec import parse_binary, parse_text
 from streamseg.service.effects import (
     CLOSE_GOING_AWAY,
     CLOSE_POLICY,
     Again,
     Amend,
+    CameraFrame,
     Change,
     Close,
     Drop,
     Edit,
     Effect,
     Halt,
+    Negotiate,
     Open,
     Outcome,
     Process,
@@ -45,18 +48,24 @@ from streamseg.service.effects import (
     Segmented,
     Send,
     SendResult,
+    Signal,
     Store,
     Work,
 )
 from streamseg.service.protocol import (
+    LIVE_SOURCES,
     VERSION,
     WINDOW_BYTES,
+    Answer,
+    Candidate,
     ChunkMessage,
     ClientMessage,
     Done,
     Failure,
     FrameMessage,
+    IceServerFields,
     ModelInfo,
+    Offer,
     Ok,
     Progress,
     PromptRequest,
@@ -92,6 +101,7 @@ class Session:
         lower: Callable[[Start], SessionLimits],
         *,
         messages_per_s: float,
+        ice_servers: Sequence[IceServerFields] = (),
         clock: Callable[[], float] = time.monotonic,
         new_id: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
@@ -101,6 +111,7 @@ class Session:
         self._new_id = new_id
         self._bucket = TokenBucket(messages_per_s, BURST_S * messages_per_s, clock)
         self._messages_per_s = messages_per_s
+        self._ice_servers = list(ice_servers)
         self._closed = False
         # Whether pieces of a file that is given up may still be on their way.
         self._draining = False
@@ -120,6 +131,8 @@ class Session:
         self._dropped = 0
         self._upload: Upload | None = None
         self._processed: Processed | None = None
+        # What is wrong with the camera's frames: said once, not with every frame.
+        self._camera_fault: str | None = None
 
     @property
     def open(self) -> bool:
@@ -169,6 +182,8 @@ class Session:
                     effects = self._on_chunk(message)
                 case Stop():
                     effects = self._on_stop(message)
+                case Offer() | Candidate():
+                    self._on_signal(message)
                 case _:
                     effects = self._on_edit(message)
         except StreamsegError as error:
@@ -194,6 +209,8 @@ class Session:
                 effects = self._opened(work, outcome)
             case Change():
                 effects = self._changed(work, outcome)
+            case Negotiate():
+                effects = self._negotiated(work, outcome)
             case Segment() | Again():
                 effects = self._segmented(work, outcome)
             case Store():
@@ -201,6 +218,13 @@ class Session:
             case Process():
                 effects = self._file_ended(outcome)
         return effects + self._finish()
+
+    def camera(self, frame: CameraFrame) -> list[Effect]:
+        """A frame came over WebRTC."""
+        start = self._start
+        if self._closed or start is None or self._ending or start.source != "webrtc":
+            return []
+        return self._arrived(start, frame, None, None)
 
     def emit(self, index: int, time_s: float, segmented: Segmented) -> list[Effect]:
         """A frame of the file under way was segmented."""
@@ -239,14 +263,15 @@ class Session:
     def _on_start(self, start: Start) -> None:
         if self._start is not None:
             raise BadStateError("a session is running already; send stop and wait for done before the next start")
-        if start.keep and start.source == "frames":
-            raise BadMessageError('keep is for the source "image"; "frames" stay open anyway')
+        if start.keep and start.source in LIVE_SOURCES:
+            raise BadMessageError(f'keep is for the source "image"; "{start.source}" stays open anyway')
         if start.multimask and start.mode != "image":
             raise BadMessageError('multimask is for the mode "image"')
         if start.window is not None and not start.window[0] < start.window[1]:
             raise BadMessageError("window is [low, high] with low < high")
         limits = self._lower(start)
         check_start(start, limits)
+        webrtc_rules.check_start(start, limits.max_image_pixels)
         if start.size_bytes is not None:
             self._upload = Upload(start.size_bytes, chunk_bytes(limits))
         self._start = start
@@ -259,16 +284,21 @@ class Session:
             raise BadStateError("a file comes as chunks, not as frames")
         if start.source == "image" and self._picture is not None:
             raise BadStateError("this session has its picture already; stop and start again for another one")
+        return self._arrived(start, frame, frame.header.index, frame.header.time_s)
+
+    def _arrived(
+        self, start: Start, frame: FrameMessage | CameraFrame, index: int | None, time_s: float | None
+    ) -> list[Effect]:
         newest = -1 if self._picture is None else self._picture.index
-        index = newest + 1 if frame.header.index is None else frame.header.index
+        index = newest + 1 if index is None else index
         if index <= newest:
             raise BadMessageError(f"the frame index {index} comes after {newest}; indices must increase")
         now = self._clock()
         if self._first_at is None:
             self._first_at = now
-        time_s = round(now - self._first_at, 6) if frame.header.time_s is None else frame.header.time_s
+        time_s = round(now - self._first_at, 6) if time_s is None else time_s
         self._picture = Segment(frame, index, time_s)
-        former = self._waiting[-1] if self._waiting and start.source == "frames" else None
+        former = self._waiting[-1] if self._waiting and start.source in LIVE_SOURCES else None
         if not isinstance(former, Segment):
             self._waiting.append(self._picture)
             return []
@@ -321,12 +351,24 @@ class Session:
         change = Change(request, newest)
         if self._waiting and isinstance(self._waiting[-1], Process):
             self._waiting.insert(len(self._waiting) - 1, change)
-        elif start.source == "frames" and self._waiting and isinstance(self._waiting[-1], Segment):
-            # The next frame that is segmented should show it.
-            self._waiting.insert(len(self._waiting) - 1, change)
         else:
-            self._waiting.append(change)
+            self._before_newest(start, change)
         return []
+
+    def _on_signal(self, signal: Signal) -> None:
+        start = self._running(signal.type)
+        if start.source != "webrtc":
+            raise BadStateError(f'{signal.type} is for the source "webrtc"; this one is "{start.source}"')
+        if len(self._waiting) >= MAX_WAITING:
+            raise OverloadedError(f"{MAX_WAITING} requests are waiting for the frame in work; send them more slowly")
+        self._before_newest(start, Negotiate(signal))
+
+    def _before_newest(self, start: Start, work: Change | Negotiate) -> None:
+        if start.source in LIVE_SOURCES and self._waiting and isinstance(self._waiting[-1], Segment):
+            # The next frame that is segmented should show it.
+            self._waiting.insert(len(self._waiting) - 1, work)
+        else:
+            self._waiting.append(work)
 
     @staticmethod
     def _check_frame(start: Start, named: int, newest: int) -> None:
@@ -369,6 +411,7 @@ class Session:
                 limits=limits,
                 chunk_bytes=None if self._upload is None else chunk_bytes(limits),
                 window_bytes=None if self._upload is None else WINDOW_BYTES,
+                ice_servers=self._ice_servers if start.source == "webrtc" else None,
             )
             return [Send(ready)]
         effects: list[Effect] = [Send(Failure.of(outcome, request_id=start.request_id))]
@@ -377,6 +420,7 @@ class Session:
             (work.request_id, work.index if isinstance(work, Segment) else None)
             for work in self._waiting
             if not isinstance(work, Store | Process)
+            and not (isinstance(work, Segment) and isinstance(work.frame, CameraFrame))
         ]
         if self._stop is not None:
             orphans.append((self._stop.request_id, None))
@@ -397,13 +441,19 @@ class Session:
             self._waiting.appendleft(Again(self._picture, request.request_id))
         return [Send(Ok(type="ok", of=request.type, request_id=request.request_id))]
 
+    @staticmethod
+    def _negotiated(work: Negotiate, outcome: Outcome) -> list[Effect]:
+        if isinstance(outcome, StreamsegError):
+            return [Send(Failure.of(outcome, request_id=work.request_id))]
+        return [Send(outcome)] if isinstance(outcome, Answer) else []
+
     def _kept_picture_was_segmented(self) -> bool:
         return self._start is not None and self._start.keep and self._frames > 0
 
     def _segmented(self, work: Segment | Again, outcome: Outcome) -> list[Effect]:
         segment = work.segment if isinstance(work, Again) else work
-        header = segment.frame.header
-        request_id = work.request_id if isinstance(work, Again) else header.request_id
+        frame = segment.frame
+        request_id = work.request_id if isinstance(work, Again) else frame.request_id
         start = self._start
         assert start is not None
         if isinstance(work, Segment) and start.source == "image":
@@ -413,6 +463,11 @@ class Session:
                 self._picture = None
         if not isinstance(outcome, Segmented):
             error = outcome if isinstance(outcome, StreamsegError) else StreamsegError("the frame gave no result")
+            if isinstance(frame, CameraFrame):
+                former, self._camera_fault = self._camera_fault, error.code
+                if former == error.code:
+                    self._dropped += 1
+                    return [Drop(segment.index)]
             return [Send(Failure.of(error, request_id=request_id, index=segment.index))]
         if isinstance(work, Segment):
             self._frames += 1
@@ -420,7 +475,11 @@ class Session:
             Send(Failure.of(error, request_id=rejected_id, index=segment.index))
             for rejected_id, error in outcome.rejected
         ]
-        result = self._result(segment.index, segment.time_s, outcome, header.timestamp_ms, request_id)
+        if isinstance(frame, CameraFrame):
+            self._camera_fault = None
+            result = self._result(segment.index, segment.time_s, outcome, rtp_timestamp=frame.rtp_timestamp)
+            return [*effects, SendResult(result, outcome.attachments, camera=True)]
+        result = self._result(segment.index, segment.time_s, outcome, frame.header.timestamp_ms, request_id)
         return [*effects, SendResult(result, outcome.attachments)]
 
     def _result(
@@ -430,12 +489,14 @@ class Session:
         segmented: Segmented,
         timestamp_ms: float | None = None,
         request_id: str | None = None,
+        rtp_timestamp: int | None = None,
     ) -> Result:
         return Result(
             type="result",
             index=index,
             time_s=time_s,
             timestamp_ms=timestamp_ms,
+            rtp_timestamp=rtp_timestamp,
             request_id=request_id,
             width=segmented.width,
             height=segmented.height,

@@ -14,6 +14,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -29,12 +30,14 @@ from streamseg.service.effects import (
     CLOSE_FAULT,
     Again,
     Amend,
+    CameraFrame,
     Change,
     Close,
     Drop,
     Edit,
     Effect,
     Halt,
+    Negotiate,
     Open,
     Outcome,
     Process,
@@ -52,7 +55,10 @@ from streamseg.service.file_session import FileService, FileSession
 from streamseg.service.metrics import Metrics
 from streamseg.service.outbox import Outbox, OutboxFullError, Packet
 from streamseg.service.protocol import (
+    LIVE_SOURCES,
     Failure,
+    FrameMessage,
+    IceServerFields,
     ModelInfo,
     Progress,
     PromptFields,
@@ -65,6 +71,9 @@ from streamseg.service.protocol import (
 )
 from streamseg.service.session import Session
 from streamseg.settings import Limits, Settings
+
+if TYPE_CHECKING:
+    from streamseg.service.webrtc import Webrtc
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +88,7 @@ class _Stream:
     start: Start
     limits: Limits
     pipeline: Pipeline
+    webrtc: Webrtc | None = None
 
 
 class Connection:
@@ -97,7 +107,12 @@ class Connection:
         self._engine = engine
         self._settings = settings
         self._metrics = metrics
-        self._session = Session(model, self._lowered, messages_per_s=settings.limits.messages_per_s)
+        self._session = Session(
+            model,
+            self._lowered,
+            messages_per_s=settings.limits.messages_per_s,
+            ice_servers=_ice_servers(settings),
+        )
         self._outbox = Outbox()
         self._awake = asyncio.Event()
         self._files = files
@@ -210,9 +225,12 @@ class Connection:
                     elif isinstance(message, Ready):
                         self._metrics.sessions_total.inc()
                     self._outbox.put(Packet((encode_text(message),)))
-                case SendResult(result, attachments):
+                case SendResult(result, attachments, camera):
                     self._metrics.frames.inc()
                     self._metrics.stages(result.timings_ms)
+                    webrtc = None if self._stream is None else self._stream.webrtc
+                    if camera and webrtc is not None and webrtc.send(result):
+                        continue
                     self._outbox.put(Packet((encode_text(result), *attachments), result=True))
                 case Drop():
                     self._metrics.dropped.inc()
@@ -236,6 +254,8 @@ class Connection:
                     await self._open(start)
                 case Change():
                     await self._change(work)
+                case Negotiate(signal):
+                    return await self._webrtc().negotiate(signal)
                 case Segment() | Again():
                     return await self._segment(work)
                 case Store(chunk):
@@ -265,7 +285,8 @@ class Connection:
             )
             await self._file.open()
             return
-        self._stream = _Stream(start, limits, Pipeline(self._engine, options, limits.prompts()))
+        webrtc = await self._opened_webrtc(start, limits) if start.source == "webrtc" else None
+        self._stream = _Stream(start, limits, Pipeline(self._engine, options, limits.prompts()), webrtc)
         self._metrics.sessions.inc()
         for prompt in start.prompts:
             await self._say(self._stream, prompt, 0, start.request_id)
@@ -292,7 +313,7 @@ class Connection:
     async def _say(self, stream: _Stream, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
         def say() -> None:
             prompt = fields.to_prompt(newest_frame, stream.limits.max_image_pixels)
-            on_next = stream.start.source == "frames" and fields.frame is None
+            on_next = stream.start.source in LIVE_SOURCES and fields.frame is None
             stream.pipeline.add_prompt(prompt, fields.replace, request_id, on_next)
 
         # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
@@ -308,14 +329,24 @@ class Connection:
         def finish(frame: Frame, result: FrameResult) -> Segmented:
             return encode_result(frame, result, start)
 
-        if isinstance(work, Again):
+        overlay = None
+        if isinstance(work, Segment) and isinstance(work.frame, CameraFrame):
+            camera, webrtc = work.frame, self._webrtc()
+            segmented, overlay = await stream.pipeline.run(
+                lambda: webrtc.load(camera, work.index, work.time_s),
+                lambda frame, result: webrtc.finish(camera, frame, result),
+            )
+            webrtc.show(overlay)
+        elif isinstance(work, Again):
             segmented = await stream.pipeline.rerun(finish)
         else:
             window = None if start.window is None else (start.window[0], start.window[1])
+            picture = work.frame
+            assert isinstance(picture, FrameMessage)
 
             def load() -> Frame:
                 return decode_image(
-                    work.frame.payload,
+                    picture.payload,
                     limits=stream.limits.image(),
                     window=window,
                     index=work.index,
@@ -325,6 +356,31 @@ class Connection:
             segmented = await stream.pipeline.run(load, finish)
         rejected = tuple((one.tag, one.error) for one in stream.pipeline.take_rejected())
         return dataclasses.replace(segmented, rejected=rejected)
+
+    # WebRTC
+
+    async def _opened_webrtc(self, start: Start, limits: Limits) -> Webrtc:
+        def load() -> type[Webrtc]:
+            # aiortc takes a while to load, and not every service has a use for it.
+            from streamseg.service.webrtc import Webrtc
+
+            return Webrtc
+
+        def fail(error: StreamsegError) -> None:
+            with contextlib.suppress(OutboxFullError):
+                self._perform([Send(Failure.of(error))])
+
+        def take(frame: CameraFrame) -> None:
+            self._perform(self._session.camera(frame))
+
+        kind = await asyncio.to_thread(load)
+        return kind(start, self._settings, limits.max_image_pixels, take, fail)
+
+    def _webrtc(self) -> Webrtc:
+        webrtc = self._running().webrtc
+        if webrtc is None:
+            raise RuntimeError("the session machine gave work of WebRTC to another source")
+        return webrtc
 
     # Files
 
@@ -367,9 +423,9 @@ class Connection:
             raise RuntimeError("the session machine gave work without a file")
         return self._file
 
-    def _closed(self, file: FileSession) -> asyncio.Task[None]:
-        """Close a file whether or not somebody waits for it."""
-        task = asyncio.create_task(file.close(), name="streamseg-close-file")
+    def _closed(self, what: FileSession | Webrtc) -> asyncio.Task[None]:
+        """Close a file or a peer whether or not somebody waits for it."""
+        task = asyncio.create_task(what.close(), name="streamseg-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
@@ -385,6 +441,8 @@ class Connection:
             self._file = None
             self._metrics.sessions.dec()
         if self._stream is not None:
+            if self._stream.webrtc is not None:
+                self._closed(self._stream.webrtc)
             self._stream.pipeline.close()
             self._stream = None
             self._metrics.sessions.dec()
@@ -392,6 +450,17 @@ class Connection:
     def _lowered(self, start: Start) -> SessionLimits:
         limits = self._settings.limits.lowered(start.limits.model_dump(exclude_none=True))
         return SessionLimits(**{name: getattr(limits, name) for name in SessionLimits.model_fields})
+
+
+def _ice_servers(settings: Settings) -> list[IceServerFields]:
+    return [
+        IceServerFields(
+            urls=server.urls,
+            username=server.username,
+            credential=None if server.credential is None else server.credential.get_secret_value(),
+        )
+        for server in settings.webrtc.ice_servers
+    ]
 
 
 def _internal(error: Exception) -> InternalError:
