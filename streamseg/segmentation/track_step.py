@@ -49,40 +49,53 @@ class _Heads:
     scores: torch.Tensor
 
 
-def track(model: SAM2Base, features: FrameFeatures, attended: Sequence[Attended]) -> list[Memory]:
-    """The outcome of a frame for objects that were not prompted on it, each with what it attends to."""
+def track(model: SAM2Base, features: FrameFeatures, attended: Sequence[Attended], exact: bool = False) -> list[Memory]:
+    """The outcome of a frame for objects that were not prompted on it, each with what it attends to.
+
+    ``exact``: one object after the other, and memories as they are, so that every number is made as ``sam2`` makes it.
+    """
     memories: list[Memory] = []
-    for start in range(0, len(attended), OBJECTS_PER_BATCH):
-        memories += _track_batch(model, features, attended[start : start + OBJECTS_PER_BATCH])
+    most = 1 if exact else OBJECTS_PER_BATCH
+    for start in range(0, len(attended), most):
+        memories += _track_batch(model, features, attended[start : start + most], exact)
     return memories
 
 
-def begin(model: SAM2Base, features: FrameFeatures, said: Said, former: Memory | None) -> Memory:
+def begin(model: SAM2Base, features: FrameFeatures, said: Said, former: Memory | None, exact: bool = False) -> Memory:
     """The outcome of a prompt on a frame of which the object remembers nothing but what was prompted there before."""
     image = _map(features.vision + model.no_mem_embed, features)
-    return _prompted(model, features, image, said, former, first=True)
+    return _prompted(model, features, image, said, former, first=True, exact=exact)
 
 
-def correct(model: SAM2Base, features: FrameFeatures, said: Said, former: Memory, attended: Attended) -> Memory:
+def correct(
+    model: SAM2Base, features: FrameFeatures, said: Said, former: Memory, attended: Attended, exact: bool = False
+) -> Memory:
     """The outcome of a prompt on a frame that was tracked; ``former``: its outcome so far."""
     image = _map(features.vision, features) if said.mask is not None else _attend(model, features, [attended])
-    return _prompted(model, features, image, said, former, first=False)
+    return _prompted(model, features, image, said, former, first=False, exact=exact)
 
 
-def restored(model: SAM2Base, memory: Memory, device: torch.device) -> Memory:
+def restored(model: SAM2Base, memory: Memory, device: torch.device, exact: bool = False) -> Memory:
     """A memory that was saved, on the model's device and ready to be attended to."""
     memory = replace(memory, pointer=memory.pointer.to(device))
     if memory.features is None:
         return memory
     features = memory.features.to(device)
     projected = None
-    if can_project(model, features):
+    if not exact and can_project(model, features):
         (projected,) = project(model, features, _mask_position(model, features))
     return replace(memory, features=features, projected=projected)
 
 
 def _prompted(
-    model: SAM2Base, features: FrameFeatures, image: torch.Tensor, said: Said, former: Memory | None, *, first: bool
+    model: SAM2Base,
+    features: FrameFeatures,
+    image: torch.Tensor,
+    said: Said,
+    former: Memory | None,
+    *,
+    first: bool,
+    exact: bool,
 ) -> Memory:
     device = image.device
     if said.mask is not None:
@@ -110,10 +123,10 @@ def _prompted(
     # The reference encodes what was prompted from the coarse mask, cut at zero.
     size = (model.image_size, model.image_size)
     full = F.interpolate(heads.logits, size=size, mode="bilinear", align_corners=False)
-    return _memories(model, features, heads, full, prompted=True)[0]
+    return _memories(model, features, heads, full, prompted=True, exact=exact)[0]
 
 
-def _track_batch(model: SAM2Base, features: FrameFeatures, attended: Sequence[Attended]) -> list[Memory]:
+def _track_batch(model: SAM2Base, features: FrameFeatures, attended: Sequence[Attended], exact: bool) -> list[Memory]:
     groups: dict[tuple[tuple[int, ...], int], list[int]] = defaultdict(list)
     for place, one in enumerate(attended):
         groups[one.shape].append(place)
@@ -128,7 +141,7 @@ def _track_batch(model: SAM2Base, features: FrameFeatures, attended: Sequence[At
             multimask_output=model._use_multimask(False, None),
         )
     )
-    memories = _memories(model, features, heads, heads.full_logits, prompted=False)
+    memories = _memories(model, features, heads, heads.full_logits, prompted=False, exact=exact)
     found = dict(zip(order, memories, strict=True))
     return [found[place] for place in range(count)]
 
@@ -140,7 +153,7 @@ def _heads(outputs: tuple[torch.Tensor, ...]) -> _Heads:
 
 
 def _memories(
-    model: SAM2Base, features: FrameFeatures, heads: _Heads, full_logits: torch.Tensor, *, prompted: bool
+    model: SAM2Base, features: FrameFeatures, heads: _Heads, full_logits: torch.Tensor, *, prompted: bool, exact: bool
 ) -> list[Memory]:
     count = len(heads.pointers)
     encoded, _ = model._encode_new_memory(
@@ -152,7 +165,7 @@ def _memories(
     )
     encoded = encoded.to(torch.bfloat16)
     projected: Sequence[Projected | None] = [None] * count
-    if can_project(model, encoded):
+    if not exact and can_project(model, encoded):
         projected = project(model, encoded, _mask_position(model, encoded))
     scores = heads.scores.tolist()
     object_scores = heads.object_scores[:, 0].tolist()

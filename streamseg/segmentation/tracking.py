@@ -317,7 +317,10 @@ class Tracker:
         for one in saved.objects:
             bank = MemoryBank(
                 *(
-                    {number: restored(model.predictor, memory, model.device) for number, memory in kind.items()}
+                    {
+                        number: restored(model.predictor, memory, model.device, self._options.bit_exact)
+                        for number, memory in kind.items()
+                    }
                     for kind in (one.bank.conditioning, one.bank.recent)
                 )
             )
@@ -560,14 +563,14 @@ class _Run:
 
     def _spoken_on(self, one: _Object, number: int, spoken: _Spoken, told: _Told, former: Memory | None) -> Memory:
         seen = self.window[number]
-        features = seen.features(self._loaded)
+        features, exact = seen.features(self._loaded), self._options.bit_exact
         for said in _steps(spoken.told, told, seen, self._model.image_size):
             if spoken.start == "begin":
-                former = begin(self._model, features, said, former)
+                former = begin(self._model, features, said, former, exact)
             else:
                 assert former is not None
                 attended = one.bank.attended(number, self.rule)
-                former = correct(self._model, features, said, former, attended)
+                former = correct(self._model, features, said, former, attended, exact)
         assert former is not None
         assert former.logits is not None
         if spoken.start == "begin" and (former.object_score <= 0 or not bool((former.logits > 0).any())):
@@ -591,7 +594,8 @@ class _Run:
             return
         attended = [one.bank.attended(number, self.rule) for one in tracked]
         features = self.window[number].features(self._loaded)
-        for one, memory in zip(tracked, track(self._model, features, attended), strict=True):
+        outcomes = track(self._model, features, attended, self._options.bit_exact)
+        for one, memory in zip(tracked, outcomes, strict=True):
             self._keep(one, number, memory, None)
 
     def _replay(self, one: _Object, first: int) -> None:
