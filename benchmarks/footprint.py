@@ -12,7 +12,7 @@ import torch
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """This process at one moment. ``tensor_bytes``: of their memory, shared memory counted once; ``objects``: those
-    that the garbage collector knows, without Footprints."""
+    that the garbage collector knows, without what taking a Footprint leaves behind."""
 
     rss_mib: float
     descriptors: int
@@ -23,7 +23,9 @@ class Footprint:
 
     @classmethod
     def now(cls) -> Footprint:
-        gc.collect()
+        # Each time the collector lets go of one more level of nested tuples of plain values.
+        for _ in range(4):
+            gc.collect()
         held = gc.get_objects()
         # Not isinstance: it asks the objects themselves, and some of torch's answer with a warning.
         tensors = [one for one in held if issubclass(type(one), torch.Tensor)]
@@ -34,7 +36,8 @@ class Footprint:
             threads=threads("self"),
             tensors=len(tensors),
             tensor_bytes=sum(storages.values()),
-            objects=sum(type(one) is not cls for one in held),
+            # A storage that was looked at keeps its Python object for as long as it lives.
+            objects=sum(type(one) not in (cls, torch.UntypedStorage) for one in held),
         )
 
 

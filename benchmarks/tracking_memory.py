@@ -8,7 +8,8 @@ before frame 300; then one comes every 25 frames.
 Fails if resident memory grows by more than 24 MiB between frame 300 and the last one, or if the tensors, their bytes,
 the Python objects or the open descriptors are not as many at the end as at frame 300.
 
-    python benchmarks/tracking_memory.py [CLIP] [--frames 10000] [--model nano] [--select-memories] [--json FILE]
+    python benchmarks/tracking_memory.py [CLIP] [--frames 10000] [--model nano] [--image-size 384]
+        [--select-memories] [--json FILE]
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def disc(object_id: int, index: int) -> Mask:
 def made() -> Iterator[Frame]:
     """Discs before a still background, for ever."""
     coarse = np.random.default_rng(3).integers(0, 160, (HEIGHT // 12, WIDTH // 12, 3), np.uint8)
-    background = cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    background = np.array(cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC), np.uint8)
     for index in count():
         rgb = background.copy()
         for object_id, color in COLORS.items():
@@ -77,13 +78,10 @@ def made() -> Iterator[Frame]:
 
 def looped(clip: Path) -> Iterator[Frame]:
     """The first frames of a clip, small, for ever."""
-    small = [
-        np.asarray(cv2.resize(one.rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
-        for one in read(clip, CLIP_FRAMES)
-    ]
+    small = [cv2.resize(one.rgb, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) for one in read(clip, CLIP_FRAMES)]
     for index, rgb in enumerate(cycle(small)):
         # A copy, as a decoder gives a picture of its own for every frame.
-        yield Frame(rgb.copy(), index, index / 25)
+        yield Frame(np.array(rgb, np.uint8), index, index / 25)
 
 
 def prompts(index: int) -> list[Prompt]:
@@ -165,12 +163,13 @@ def main() -> int:
     parser.add_argument("clip", type=Path, nargs="?", help="default: moving discs")
     parser.add_argument("--frames", type=int, default=10_000, help=f"the last sample, a multiple of {PERIOD}")
     parser.add_argument("--model", default="nano")
+    parser.add_argument("--image-size", type=int, help="side of the model's input, pixels; default: its own")
     parser.add_argument("--select-memories", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.frames % PERIOD or options.frames <= FIRST_SAMPLE:
         parser.error(f"--frames must be a multiple of {PERIOD} above {FIRST_SAMPLE}")
-    engine = Engine(load_model(options.model))
+    engine = Engine(load_model(options.model, image_size=options.image_size))
     pipeline = Pipeline(
         engine, StreamOptions(mode="track", track=TrackOptions(select_memories=options.select_memories))
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from streamseg.backwards import EarlierAnswers, track_backwards
 from streamseg.engine import Engine
 from streamseg.errors import BadPromptError, BadSettingError
-from streamseg.live import Session
+from streamseg.live import Session, with_rejected
 from streamseg.media.frame import Frame
 from streamseg.media.image import ImageLimits, decode_image
 from streamseg.media.sampling import Choice, Sampling
@@ -129,11 +130,12 @@ class Model:
         ``source``: path or file object of a video, or RGB arrays uint8 (H, W, 3) (their time is their index, as they
         have none) or Frames. Each prompt is applied to its own frame. ``mode``: ``track`` follows objects with SAM 2's
         video memory, as ``track`` says; ``image`` segments each frame by itself, with ``carry`` from the object's mask
-        on the one before. ``every`` Nth frame, or at most ``fps`` a second,
-        from ``start_s`` to ``end_s``; with ``hold`` the frames between are given too, with the last masks and marked
-        ``held``. ``backwards``: first track each object from its first prompt back to the start, which needs a path or
-        a file object and the mode ``track``. Closing the iterator ends its threads. Raises UnsupportedMediaError,
-        TooLargeError, NotFoundError, BadPromptError (a prompt that does not fit the frame), BadSettingError.
+        on the one before. ``every`` Nth frame, or at most ``fps`` a second, from ``start_s`` to ``end_s``; with
+        ``hold`` the frames between are given too, with the last masks and marked ``held``. ``backwards``: first track
+        each object from its first prompt back to the start, which needs a path or a file object and the mode ``track``.
+        Closing the iterator ends its threads. Raises UnsupportedMediaError, TooLargeError, NotFoundError,
+        BadPromptError (a prompt that does not fit the frame, or under which nothing is found, where there is no other
+        object; otherwise it is in ``rejected`` of that frame's result), BadSettingError.
         """
         asked = list(prompts)
         if not asked:
@@ -180,9 +182,7 @@ class Model:
                 frames = _sampled(cast("Iterable[NDArray[Any] | Frame]", source), sampling, always)
             results = stack.enter_context(closing(segment_stream(pipeline, frames, prompts, earlier)))
             for _, result in results:
-                for rejected in pipeline.take_rejected():
-                    raise rejected.error
-                yield result
+                yield with_rejected(result, pipeline.take_rejected())
 
     def session(
         self,
@@ -223,7 +223,7 @@ class Model:
             with VideoReader(source, limits=limits) as reader:
                 for prompt in prompts:
                     prompt.check(reader.info.width, reader.info.height)
-                yield reader.frames(sampling, always)
+                yield reader.frames(replace(sampling, hold=False), always)
 
         with closing(pipeline.beside()) as behind:
             return track_backwards(behind, reopen, prompts)

@@ -2,11 +2,13 @@
 
 A recording decodes forwards only. It is read up to the last such frame again and again, each time keeping the last
 stretch that was not tracked yet, small as the model sees it; that stretch is then tracked from its end to its start.
-The masks wait on disk, coarse, until the frames come by in their order. Memory is bounded whatever the length.
+The masks wait on disk, coarse, until the frames come by in their order, so that memory holds a stretch of frames and no
+more.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import zlib
@@ -15,11 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
 
+from streamseg.errors import TooLargeError
 from streamseg.media.frame import Frame
 from streamseg.media.sampling import Choice
 from streamseg.segmentation.decode import Answer
@@ -54,11 +58,11 @@ class _Place:
 
 
 class EarlierAnswers:
-    """Answers for frames before the objects' first prompts, by frame index; kept in a temporary file."""
+    """Answers for frames before the objects' first prompts, by frame index; kept in a temporary file in ``folder``."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         # Closed by close().
-        self._file = tempfile.TemporaryFile(prefix="streamseg-")  # noqa: SIM115
+        self._file = tempfile.NamedTemporaryFile(prefix=".earlier-", dir=folder)  # noqa: SIM115
         self._places: dict[int, dict[int, _Place]] = {}
         self._end = 0
 
@@ -92,18 +96,21 @@ def track_backwards(
     *,
     on_progress: Callable[[int], None] | None = None,
     cancelled: Event | None = None,
+    folder: Path | None = None,
+    max_wall_s: float = math.inf,
 ) -> EarlierAnswers:
     """Track every object from its first prompted frame to the start of the recording.
 
     ``pipeline``: a fresh one in the mode ``track``. ``reopen``: the chosen frames from the start on.
-    ``on_progress``: called with the number of frames tracked. ``cancelled``: ends it early with what there is. The
-    answers are the caller's to close.
+    ``on_progress``: called with the number of frames tracked. ``cancelled``: ends it early with what there is.
+    ``folder``: for the temporary file with the answers, which are the caller's to close. ``max_wall_s``: TooLargeError
+    where it takes longer, since a long recording is decoded many times.
     """
     first = {one.object_id: min(p.frame for p in prompts if p.object_id == one.object_id) for one in prompts}
     starting = sorted((one for one in prompts if one.frame == first[one.object_id]), key=lambda one: -one.frame)
-    answers = EarlierAnswers()
+    answers = EarlierAnswers(folder)
     try:
-        run = _Backwards(pipeline, answers, starting, on_progress, cancelled)
+        run = _Backwards(pipeline, answers, starting, on_progress, cancelled, time.monotonic() + max_wall_s)
         run.run(reopen)
     except BaseException:
         answers.close()
@@ -119,6 +126,7 @@ class _Backwards:
         starting: list[Prompt],
         on_progress: Callable[[int], None] | None,
         cancelled: Event | None,
+        ends_s: float,
     ) -> None:
         self._pipeline = pipeline
         self._answers = answers
@@ -126,6 +134,7 @@ class _Backwards:
         self._image_size = pipeline.image_size
         self._on_progress = on_progress
         self._cancelled = cancelled
+        self._ends_s = ends_s
         self._last_index = starting[0].frame if starting else 0
         self._work: deque[tuple[int, frozenset[int], Future[Submitted]]] = deque()
         self._done = 0
@@ -189,6 +198,8 @@ class _Backwards:
             self._on_progress(self._done)
 
     def _halted(self) -> bool:
+        if time.monotonic() > self._ends_s:
+            raise TooLargeError("the recording is too long to be followed backwards from there: point at it earlier")
         return self._cancelled is not None and self._cancelled.is_set()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from streamseg.pipeline import Pipeline
     from streamseg.segmentation.masks import FrameResult
+    from streamseg.segmentation.segmenter import Rejected
 
 
 class Session:
@@ -34,9 +37,10 @@ class Session:
     def process(self, frame: NDArray[Any] | Frame, *, time_s: float | None = None) -> FrameResult:
         """Masks of every object on the next frame: RGB uint8 (H, W, 3), or a Frame whose ``index`` must grow.
 
-        ``time_s``: presentation time of an array; default: its index, as it has none. Raises BadPromptError where a
-        prompt does not fit this frame, or nothing was found where it points, and FrameSizeError in the mode ``track``
-        for a frame of another shape; the session goes on after each.
+        ``time_s``: presentation time of an array; default: its index, as it has none. A prompt that does not fit its
+        frame, or under which nothing was found, is in ``rejected`` of the result; where the frame has no object at all
+        it is raised, as BadPromptError. Raises FrameSizeError in the mode ``track`` for a frame of another shape. The
+        session goes on after each.
         """
         if isinstance(frame, Frame):
             if frame.index < self._next_index:
@@ -47,9 +51,7 @@ class Session:
             given = decode_image(frame, index=self._next_index, time_s=shown_s)
         result = self._pipeline.process(given)
         self._next_index = given.index + 1
-        for rejected in self._pipeline.take_rejected():
-            raise rejected.error
-        return result
+        return with_rejected(result, self._pipeline.take_rejected())
 
     def prompt(self, prompt: Prompt, *, frame: int | None = None, replace: bool = False) -> None:
         """Say something about an object; what ``prompt.frame`` says does not count here.
@@ -105,3 +107,10 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def with_rejected(result: FrameResult, rejected: Sequence[Rejected]) -> FrameResult:
+    """The result with what was rejected on the way to it; raised where nothing else would be lost with it."""
+    if rejected and not any(one.state == "tracked" for one in result.objects):
+        raise rejected[0].error
+    return replace(result, rejected=tuple((one.object_id, one.error) for one in rejected))

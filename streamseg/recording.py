@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -137,7 +138,10 @@ class RecordingJob:
             sink,
             closing(
                 segment_stream(
-                    pipeline, self._frames(reader, stop), self.prompts, None if earlier is None else earlier.get
+                    pipeline,
+                    self._frames(reader, stop, self.sampling),
+                    self.prompts,
+                    None if earlier is None else earlier.get,
                 )
             ) as results,
         ):
@@ -171,10 +175,12 @@ class RecordingJob:
             lost=lost,
         )
 
-    def _frames(self, reader: VideoReader | UntrustedVideo, stop: Event) -> Iterator[tuple[Frame, Choice]]:
+    def _frames(
+        self, reader: VideoReader | UntrustedVideo, stop: Event, sampling: Sampling
+    ) -> Iterator[tuple[Frame, Choice]]:
         always = {prompt.frame for prompt in self.prompts}
         try:
-            for chosen in reader.frames(self.sampling, always):
+            for chosen in reader.frames(sampling, always):
                 if stop.is_set():
                     return
                 yield chosen
@@ -194,7 +200,8 @@ class RecordingJob:
         @contextmanager
         def reopen() -> Iterator[Iterator[tuple[Frame, Choice]]]:
             with _open(self, stop) as reader:
-                yield self._frames(reader, stop)
+                # Held frames have no masks of their own.
+                yield self._frames(reader, stop, replace(self.sampling, hold=False))
 
         def tell(frames: int) -> None:
             if on_progress is not None:
@@ -202,10 +209,17 @@ class RecordingJob:
 
         with _open(self, stop) as reader:
             self._check_prompts(reader.info)
-        with (
-            closing(pipeline.beside()) as behind,
-            closing(track_backwards(behind, reopen, self.prompts, on_progress=tell, cancelled=stop)) as answers,
-        ):
+        with closing(pipeline.beside()) as behind:
+            answers = track_backwards(
+                behind,
+                reopen,
+                self.prompts,
+                on_progress=tell,
+                cancelled=stop,
+                folder=self.folder if self.folder.is_dir() else None,
+                max_wall_s=(self.limits or VideoLimits()).max_wall_s or math.inf,
+            )
+        with closing(answers):
             yield answers
 
     @contextmanager

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -138,3 +141,54 @@ def test_options_that_cannot_be_are_refused(face: streamseg.Model) -> None:
     for wrong in ({"max_conditioning_frames": 0}, {"correction_window_frames": True}, {"keep_corrections": 1}):
         with pytest.raises(BadSettingError, match=next(iter(wrong))):
             streamseg.TrackOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_after_a_reset_frames_may_have_another_shape(session: streamseg.Session) -> None:
+    turned = np.ascontiguousarray(picture(0).transpose(1, 0, 2))
+    session.prompt(RED)
+    session.process(picture(0))
+    session.reset()
+    session.prompt(streamseg.Prompt(1, box_xyxy_px=(30, 20, 70, 60)))
+    assert states(session.process(turned)) == {1: "tracked"}
+
+
+def test_a_restored_session_can_be_corrected_on_its_own_frames(
+    face: streamseg.Model, session: streamseg.Session
+) -> None:
+    session.prompt(RED)
+    for number in range(5):
+        session.process(picture(number))
+    with face.session() as other:
+        other.restore(session.save())
+        result = other.process(picture(5))
+        assert result.index == 0
+        other.prompt(streamseg.Prompt(1, points_xy_px=[(50, 50)], labels=[1]), frame=0)
+        assert states(other.process(picture(6))) == {1: "tracked"}
+
+
+def test_what_is_rejected_does_not_cost_the_other_objects(session: streamseg.Session) -> None:
+    nothing_said = streamseg.Prompt(2, points_xy_px=[(3, 3)], labels=[0])
+    session.prompt(nothing_said)
+    with pytest.raises(BadPromptError, match="say first what belongs"):
+        session.process(picture(0))
+    session.prompt(RED)
+    session.prompt(nothing_said)
+    result = session.process(picture(0))
+    assert states(result) == {1: "tracked"}
+    ((object_id, error),) = result.rejected
+    assert object_id == 2
+    assert "say first what belongs" in error.message
+
+
+def test_large_pictures_without_objects_are_kept_small(face: streamseg.Model) -> None:
+    large = np.zeros((2400, 3200, 3), np.uint8)
+    with face.session() as session:
+        before = rss_bytes()
+        for _ in range(8):
+            session.process(large)
+        assert rss_bytes() - before < 3 * large.nbytes
+
+
+def rss_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

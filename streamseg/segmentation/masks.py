@@ -193,6 +193,7 @@ class FrameResult:
 
     ``objects`` holds every object that was asked for, in the order of the requests. ``timings_ms``: milliseconds per
     stage. ``held``: the masks are those of the last segmented frame, because sampling passed over this one.
+    ``rejected``: prompts that turned out not to fit this frame, as (object_id, error); filled in Python only.
     """
 
     index: int
@@ -202,6 +203,7 @@ class FrameResult:
     objects: tuple[ObjectResult, ...] = ()
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     held: bool = False
+    rejected: tuple[tuple[int, BadPromptError], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """One line of masks.jsonl, as a dict that ``json.dumps`` takes; ``held`` is there where it is true."""

@@ -130,14 +130,15 @@ class MemoryBank:
     def condition(self, number: int, memory: Memory, most: int) -> None:
         """Make ``number`` a conditioning frame, at most ``most`` of them.
 
-        Beyond that the first one (what the object is) and the newest ones (what it looks like now) stay; one that has
-        to leave is attended to like any other frame.
+        Beyond that the first one (what the object is), this one and the newest ones (what it looks like now) stay; one
+        that has to leave is attended to like any other frame.
         """
         self.forget(number)
         self.conditioning[number] = memory
         self.conditioning = dict(sorted(self.conditioning.items()))
         while len(self.conditioning) > most:
-            leaving = list(self.conditioning)[1 if most > 1 else 0]
+            others = [known for known in self.conditioning if known != number]
+            leaving = others[0] if most == 1 or others[0] != min(self.conditioning) else others[1]
             self.recent[leaving] = self.conditioning.pop(leaving)
 
     def attended(self, number: int, rule: MemoryRule) -> Attended:

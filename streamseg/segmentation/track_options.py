@@ -19,8 +19,8 @@ class TrackOptions:
     1024 px models). ``keep_corrections``: a corrected frame becomes a conditioning frame (what ``sam2`` calls
     ``add_all_frames_to_correct_as_cond``); otherwise the correction fades with the frame's memory.
     ``select_memories``: skip memories with a low predicted IoU, a low object score or an implausible jump, after
-    SAMURAI. ``bit_exact``: one object after the other and nothing rearranged, which gives the logits of ``sam2`` to the last
-    bit and takes longer; otherwise they differ by rounding (masks do not).
+    SAMURAI. ``bit_exact``: one object after the other and nothing rearranged, which gives the logits of ``sam2`` to the
+    last bit and takes longer; otherwise they differ by rounding (masks do not).
 
     Raises BadSettingError.
     """

@@ -103,7 +103,7 @@ def from_bytes(data: bytes) -> SavedTracker:
             int(height),
             objects,
         )
-    except (SafetensorError, ValueError, KeyError, TypeError, struct.error, UnicodeDecodeError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error) as error:
         raise BadStateError("this is no saved state of a tracker") from error
 
 
@@ -129,5 +129,6 @@ def _metadata(data: bytes) -> Mapping[str, str]:
     if length > len(data) - _LENGTH.size:
         raise ValueError("the header is longer than the data")
     metadata = json.loads(data[_LENGTH.size : _LENGTH.size + length])["__metadata__"]
-    assert isinstance(metadata, dict)
+    if not isinstance(metadata, dict):
+        raise ValueError("the header has no description")
     return metadata

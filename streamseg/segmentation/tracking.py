@@ -11,21 +11,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Container, Sequence
-from copy import copy
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from streamseg.errors import BadPromptError, BadStateError, FrameSizeError
-from streamseg.segmentation.decode import BOX_LABELS, Answer
-from streamseg.segmentation.embedding import FrameFeatures, encode, to_model_input
-from streamseg.segmentation.memory import MemoryBank, MemoryRule
-from streamseg.segmentation.motion import located
-from streamseg.segmentation.prompts import PromptLimits, check_mask_shape
+from streamseg.segmentation.decode import Answer
+from streamseg.segmentation.memory import MemoryBank
+from streamseg.segmentation.prompts import PromptLimits
 from streamseg.segmentation.segmenter import (
     MAX_REJECTED,
     MAX_UNDO,
@@ -35,12 +31,12 @@ from streamseg.segmentation.segmenter import (
     unknown_object,
 )
 from streamseg.segmentation.track_options import TrackOptions
+from streamseg.segmentation.track_run import TrackRun
 from streamseg.segmentation.track_state import SavedObject, SavedTracker, from_bytes, to_bytes
-from streamseg.segmentation.track_step import Said, begin, correct, restored, track
+from streamseg.segmentation.track_step import restored
+from streamseg.segmentation.tracked_object import Seen, TakenBack, Told, TrackedObject, told_of
 
 if TYPE_CHECKING:
-    from sam2.modeling.sam2_base import SAM2Base
-
     from streamseg.media.frame import Frame
     from streamseg.models.build import LoadedModel
     from streamseg.segmentation.memory import Memory
@@ -50,100 +46,6 @@ if TYPE_CHECKING:
 SHAPE_TOLERANCE = 0.02
 # Prompts of one object on one frame, and of those that wait: masks must not pile up.
 MAX_SAID = 64
-Start: TypeAlias = Literal["begin", "correct"]
-
-
-@dataclass(slots=True, eq=False)
-class _Seen:
-    """A frame that can still be corrected; encoded when something is asked of it, so that no object costs no time."""
-
-    index: int
-    width: int
-    height: int
-    _frame: Frame | None
-    _features: FrameFeatures | None = None
-
-    @classmethod
-    def of(cls, frame: Frame) -> _Seen:
-        return cls(frame.index, frame.width, frame.height, frame)
-
-    def features(self, model: LoadedModel) -> FrameFeatures:
-        if self._features is None:
-            assert self._frame is not None
-            picture = to_model_input(self._frame.rgb, model.image_size, model.device)
-            self._features, self._frame = encode(model.predictor, picture), None
-        return self._features
-
-
-@dataclass(slots=True, eq=False)
-class _Told:
-    """A prompt on its way to its frame; ``number``: the frame to which it was applied, once it was; ``failed``: it was
-    there when a frame failed.
-
-    ``mask``: bool (S, S) of the model's input size, so that large masks do not pile up while they wait.
-    """
-
-    prompt: Prompt
-    mask: torch.Tensor | None
-    restart: bool
-    tag: str | None
-    on_next: bool = False
-    number: int | None = None
-    failed: bool = False
-    mask_shape_hw: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        """Keep the coarse mask only."""
-        if self.prompt.mask is not None:
-            self.mask_shape_hw = self.prompt.mask.shape
-            self.prompt = copy(self.prompt)
-            object.__setattr__(self.prompt, "mask", None)
-
-    def check(self, width: int, height: int, limits: PromptLimits | None = None) -> None:
-        self.prompt.check(width, height, limits)
-        if self.mask_shape_hw is not None:
-            check_mask_shape(self.mask_shape_hw, width, height)
-
-
-@dataclass(frozen=True, slots=True)
-class _Spoken:
-    """The prompts of one object on one frame; ``start``: whether they stand for themselves or correct what is there."""
-
-    start: Start
-    told: tuple[_Told, ...]
-
-
-@dataclass(slots=True, eq=False)
-class _Object:
-    """One object: what it remembers, and what was said about it. ``points``: how many, in all."""
-
-    object_id: int
-    bank: MemoryBank = field(default_factory=MemoryBank)
-    spoken: dict[int, _Spoken] = field(default_factory=dict)
-    points: int = 0
-
-    def said(self, number: int | None) -> tuple[_Told, ...]:
-        """What was said about it on that frame."""
-        spoken = None if number is None else self.spoken.get(number)
-        return () if spoken is None else spoken.told
-
-    def copy(self) -> _Object:
-        return _Object(self.object_id, self.bank.copy(), dict(self.spoken), self.points)
-
-    def fold(self, window: Container[int]) -> None:
-        """Let go of what was said on frames that can no longer be corrected; it lives on in their memories."""
-        for number, spoken in list(self.spoken.items()):
-            if number in window:
-                continue
-            for told in spoken.told:
-                told.mask = None
-            if number not in self.bank.conditioning:
-                del self.spoken[number]
-
-
-@dataclass(frozen=True, slots=True)
-class _TakenBack:
-    told: _Told
 
 
 class Tracker:
@@ -165,11 +67,13 @@ class Tracker:
         self._options = options or TrackOptions()
         self._limits = limits or PromptLimits()
         self._lock = threading.Lock()
-        self._objects: dict[int, _Object] = {}
-        self._waiting: list[_Told | _TakenBack] = []
-        self._history: list[_Told] = []
+        self._objects: dict[int, TrackedObject] = {}
+        self._waiting: list[Told | TakenBack] = []
+        self._history: list[Told] = []
         self._rejected: list[Rejected] = []
-        self._window: OrderedDict[int, _Seen] = OrderedDict()
+        # What the model is at; an object is not forgotten while its first prompt is there.
+        self._in_work: list[Told | TakenBack] = []
+        self._window: OrderedDict[int, Seen] = OrderedDict()
         self._frames = 0
         self._last: Frame | None = None
         self._shape_wh: tuple[int, int] | None = None
@@ -187,10 +91,10 @@ class Tracker:
 
     def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None, on_next: bool = False) -> None:
         """See ``Segmenter``; BadPromptError too for a frame that has passed too long ago to be corrected."""
-        told = _Told(prompt, self._coarse(prompt), replace, tag, on_next)
+        told = Told(prompt, self._coarse(prompt), replace, tag, on_next)
         with self._lock:
             known = self._objects.get(prompt.object_id)
-            waiting = [one.prompt for one in self._waiting if isinstance(one, _Told)]
+            waiting = [one.prompt for one in self._waiting if isinstance(one, Told)]
             said = [] if known is None or replace else [one.prompt for one in known.said(self._meant(told))]
             said += [one for one in waiting if one.object_id == prompt.object_id]
             check_room(prompt, self._objects, sum(len(one.points) for one in said), self._limits)
@@ -201,13 +105,13 @@ class Tracker:
                 told.check(*size_wh, self._limits)
             self._check_moment(told)
             if known is None:
-                self._objects[prompt.object_id] = _Object(prompt.object_id)
+                self._objects[prompt.object_id] = TrackedObject(prompt.object_id)
             self._waiting.append(told)
             self._history = [*self._history[-MAX_UNDO + 1 :], told]
 
     def undo(self) -> int:
-        """See ``Segmenter``. On a frame that has passed too long ago for a correction the object goes on without what
-        the prompt said, from where it is."""
+        """See ``Segmenter``. On a frame that has passed too long ago for a correction the object goes on from where it
+        is; once everything that was said on that frame was taken back, without remembering it."""
         with self._lock:
             while self._history:
                 told = self._history.pop()
@@ -218,7 +122,7 @@ class Tracker:
                     self._waiting.remove(told)
                     self._drop_if_nothing(object_id)
                 else:
-                    self._waiting.append(_TakenBack(told))
+                    self._waiting.append(TakenBack(told))
                 return object_id
         raise BadStateError("there is no prompt left to take back")
 
@@ -227,7 +131,7 @@ class Tracker:
         with self._lock:
             if self._objects.pop(object_id, None) is None:
                 raise unknown_object(object_id, self._objects)
-            self._waiting = [one for one in self._waiting if _told(one).prompt.object_id != object_id]
+            self._waiting = [one for one in self._waiting if told_of(one).prompt.object_id != object_id]
 
     def reset(self) -> None:
         """Forget all objects."""
@@ -255,32 +159,35 @@ class Tracker:
     def step(self, model: LoadedModel, frame: Frame, prompts: Sequence[Prompt] = ()) -> list[Answer]:
         """See ``Segmenter``. Raises FrameSizeError for a frame of another shape while there are objects; they wait for
         frames of their own."""
-        together = [_Told(prompt, self._coarse(prompt), False, None) for prompt in prompts]
+        together = [Told(prompt, self._coarse(prompt), False, None) for prompt in prompts]
         with self._lock:
             self._check_shape(frame)
             again = self._last is frame
             number = self._frames - 1 if again else self._frames
             due, self._waiting = self._due(frame.index)
             self._enter(together, frame, number)
+            self._in_work = [*due, *together]
             originals = dict(self._objects)
         try:
             check_mask_memory(frame, len(originals), 1, self._limits)
             window = OrderedDict(self._window)
             if not again:
-                window[number] = _Seen.of(frame)
+                window[number] = Seen.of(frame, self._image_size)
             objects = {name: one.copy() for name, one in originals.items()}
-            run = _Run(model, self._options, window, objects, number if again else number - 1)
+            run = TrackRun(model, self._options, window, objects, number if again else number - 1)
             run.apply([one for one in due if not self._is_for(one, number)])
             run.advance(number, together)
             run.apply([one for one in due if self._is_for(one, number)], on=number)
         except BaseException:
             # The frame is lost with the prompts that came with it; everything else is as it was.
             with self._lock:
+                self._in_work = []
                 self._put_back(due, originals)
                 self._history = [one for one in self._history if one not in together]
                 self._forget_the_unborn()
             raise
         with self._lock:
+            self._in_work = []
             self._commit(run, originals, number, frame)
             memories = [
                 (name, one.bank.get(number)) for name, one in run.objects.items() if self._objects.get(name) is one
@@ -324,12 +231,13 @@ class Tracker:
                     for kind in (one.bank.conditioning, one.bank.recent)
                 )
             )
-            objects[one.object_id] = _Object(one.object_id, bank, points=one.points)
+            objects[one.object_id] = TrackedObject(one.object_id, bank, points=one.points)
         self.clear()
         with self._lock:
             self._objects = objects
             self._frames = saved.frames
-            self._passed = saved.index
+            # The frames that come may be counted from anywhere.
+            self._passed = -1
             self._shape_wh = (saved.width, saved.height) if saved.width else None
 
     def _coarse(self, prompt: Prompt) -> torch.Tensor | None:
@@ -342,18 +250,21 @@ class Tracker:
         # A part thinner than a pixel of the model must not vanish.
         return share >= min(0.5, float(share.max()))
 
-    def _meant(self, told: _Told) -> int | None:
+    def _meant(self, told: Told) -> int | None:
         """The frame that is meant, if it was seen already."""
         if told.on_next:
             return None
         return next((number for number, seen in self._window.items() if seen.index >= told.prompt.frame), None)
 
-    def _size_of(self, told: _Told) -> tuple[int, int] | None:
+    def _size_of(self, told: Told) -> tuple[int, int] | None:
         """Of the frame that is meant, (width, height), as far as it is known."""
         number = self._meant(told)
+        if number is None and not self._follows():
+            # The next frame may have any size.
+            return None
         return self._shape_wh if number is None else (self._window[number].width, self._window[number].height)
 
-    def _check_moment(self, told: _Told) -> None:
+    def _check_moment(self, told: Told) -> None:
         if told.on_next or told.prompt.frame > self._passed:
             return
         raise BadPromptError(
@@ -361,54 +272,63 @@ class Tracker:
             f"{self._passed}, can still be corrected"
         )
 
+    def _follows(self) -> bool:
+        return any(one.bank.conditioning for one in self._objects.values())
+
     def _check_shape(self, frame: Frame) -> None:
-        if self._shape_wh is None or not self._objects:
+        if self._shape_wh is None:
             return
         width, height = self._shape_wh
         change = (frame.width * height) / (frame.height * width)
-        if abs(change - 1.0) > SHAPE_TOLERANCE:
+        if abs(change - 1.0) <= SHAPE_TOLERANCE:
+            return
+        if not self._follows():
+            # What was seen before belongs to another picture.
+            self._passed = max([self._passed, *(seen.index for seen in self._window.values())])
+            self._window.clear()
+        else:
             raise FrameSizeError(
                 f"the frame has {frame.width} x {frame.height} pixels, the ones before had {width} x {height}: objects "
                 "are followed on frames of one shape; reset, then point at them again"
             )
 
-    def _put_back(self, due: list[_Told | _TakenBack], originals: dict[int, _Object]) -> None:
+    def _put_back(self, due: list[Told | TakenBack], originals: dict[int, TrackedObject]) -> None:
         """Let what was due wait on, but for what was forgotten or taken back in the meantime.
 
         A prompt that is there when a frame fails again is given up: it must not hold up the stream for ever.
         """
-        since = [one.told for one in self._waiting if isinstance(one, _TakenBack)]
-        undone = [one for one in due if isinstance(one, _Told) and one in since]
+        since = [one.told for one in self._waiting if isinstance(one, TakenBack)]
+        undone = [one for one in due if isinstance(one, Told) and one in since]
         names = {name for name, one in originals.items() if self._objects.get(name) is one}
-        due = [one for one in due if one not in undone and _told(one).prompt.object_id in names]
+        due = [one for one in due if one not in undone and told_of(one).prompt.object_id in names]
         for one in list(due):
-            if not isinstance(one, _Told):
+            if not isinstance(one, Told):
                 continue
             if one.failed:
                 due.remove(one)
                 self._history = [other for other in self._history if other is not one]
                 self._reject(one, BadPromptError("the frame failed with this prompt; use fewer objects"))
             one.number, one.failed = None, True
-        waiting = [one for one in self._waiting if not (isinstance(one, _TakenBack) and one.told in undone)]
+        waiting = [one for one in self._waiting if not (isinstance(one, TakenBack) and one.told in undone)]
         self._waiting = [*due, *waiting]
 
-    def _due(self, index: int) -> tuple[list[_Told | _TakenBack], list[_Told | _TakenBack]]:
+    def _due(self, index: int) -> tuple[list[Told | TakenBack], list[Told | TakenBack]]:
         """What is to be done with the frame of this index, and what goes on waiting."""
         due = [one for one in self._waiting if self._has_come(one, index)]
         return due, [one for one in self._waiting if one not in due]
 
     @staticmethod
-    def _has_come(one: _Told | _TakenBack, index: int) -> bool:
-        return isinstance(one, _TakenBack) or one.on_next or one.prompt.frame <= index
+    def _has_come(one: Told | TakenBack, index: int) -> bool:
+        return isinstance(one, TakenBack) or one.on_next or one.prompt.frame <= index
 
-    def _is_for(self, one: _Told | _TakenBack, number: int) -> bool:
+    def _is_for(self, one: Told | TakenBack, number: int) -> bool:
         """Whether it is about the newest frame, and so is done once that was tracked."""
-        if isinstance(one, _TakenBack):
+        if isinstance(one, TakenBack):
             return one.told.number == number
         before = [seen.index for known, seen in self._window.items() if known < number]
         return one.on_next or not before or one.prompt.frame > before[-1]
 
-    def _enter(self, together: list[_Told], frame: Frame, number: int) -> None:
+    def _enter(self, together: list[Told], frame: Frame, number: int) -> None:
         """Make room for the objects of prompts that came with the frame; those that do not fit are left out."""
         points: Counter[int] = Counter()
         for told in list(together):
@@ -425,10 +345,10 @@ class Tracker:
                 continue
             points[name] += len(told.prompt.points)
             if known is None:
-                self._objects[name] = _Object(name)
+                self._objects[name] = TrackedObject(name)
             self._history = [*self._history[-MAX_UNDO + 1 :], told]
 
-    def _commit(self, run: _Run, originals: dict[int, _Object], number: int, frame: Frame) -> None:
+    def _commit(self, run: TrackRun, originals: dict[int, TrackedObject], number: int, frame: Frame) -> None:
         rule = run.rule
         for name, original in originals.items():
             one = run.objects.get(name)
@@ -460,17 +380,13 @@ class Tracker:
 
     def _drop_if_nothing(self, object_id: int) -> None:
         one = self._objects.get(object_id)
-        waits = any(_told(told).prompt.object_id == object_id for told in self._waiting)
+        waits = any(told_of(told).prompt.object_id == object_id for told in (*self._waiting, *self._in_work))
         if one is not None and not one.bank.conditioning and not waits:
             del self._objects[object_id]
 
-    def _reject(self, told: _Told, error: BadPromptError) -> None:
+    def _reject(self, told: Told, error: BadPromptError) -> None:
         if len(self._rejected) < MAX_REJECTED:
             self._rejected.append(Rejected(told.prompt.object_id, error, told.tag))
-
-
-def _told(one: _Told | _TakenBack) -> _Told:
-    return one.told if isinstance(one, _TakenBack) else one
 
 
 def _answers(memories: list[tuple[int, Memory | None]]) -> list[Answer]:
@@ -482,203 +398,3 @@ def _answers(memories: list[tuple[int, Memory | None]]) -> list[Answer]:
         Answer(name, logits, np.array([memory.score], np.float32), 0, lost=memory.object_score <= 0)
         for (name, memory), logits in zip(known, stacked, strict=True)
     ]
-
-
-class _Run:
-    """One step on copies of the objects, so that a failure leaves everything as it was."""
-
-    def __init__(
-        self,
-        model: LoadedModel,
-        options: TrackOptions,
-        window: OrderedDict[int, _Seen],
-        objects: dict[int, _Object],
-        tracked: int,
-    ) -> None:
-        """``tracked``: the newest frame that was tracked."""
-        self._loaded = model
-        self._model: SAM2Base = model.predictor
-        self._options = options
-        self._tracked = tracked
-        self.window = window
-        self.objects = objects
-        self.rule = MemoryRule.of(model.predictor, options.select_memories)
-        self.rejected: list[tuple[_Told, BadPromptError]] = []
-
-    def advance(self, number: int, together: Sequence[_Told]) -> None:
-        """Track frame ``number``, if that was not done, with the prompts that came with it."""
-        after = []
-        for told in together:
-            one = self.objects.get(told.prompt.object_id)
-            if one is None:
-                continue
-            if one.bank.started(number) and not _says_what(told):
-                after.append(told)
-            else:
-                self._say(one, number, told)
-        self._track(number, [one for one in self.objects.values() if one.bank.get(number) is None])
-        self._tracked = number
-        self.apply(after, on=number)
-
-    def apply(self, due: Sequence[_Told | _TakenBack], on: int | None = None) -> None:
-        """Say or take back what came on its own, and track anew from there on; ``on``: the frame of all of it."""
-        for one in due:
-            known = self.objects.get(_told(one).prompt.object_id)
-            if known is None:
-                continue
-            if isinstance(one, _TakenBack):
-                self._take_back(known, one.told)
-            else:
-                self._tell(known, one, self._number(one) if on is None else on)
-
-    def _number(self, told: _Told) -> int:
-        """The frame that is meant: the one of that index, or the next one if that one was left out."""
-        return next(number for number, seen in self.window.items() if seen.index >= told.prompt.frame)
-
-    def _tell(self, one: _Object, told: _Told, number: int) -> None:
-        before = one.copy()
-        if told.restart:
-            one.bank, one.spoken, one.points = MemoryBank(), {}, 0
-        if self._say(one, number, told):
-            self._replay(one, number + 1)
-        else:
-            self.objects[one.object_id] = before
-
-    def _say(self, one: _Object, number: int, told: _Told) -> bool:
-        """Apply a prompt on top of what is there on the frame; False, and nothing changed, if it does not fit."""
-        seen = self.window[number]
-        former = one.bank.get(number)
-        spoken = one.spoken.get(number, _Spoken("begin" if former is None else "correct", ()))
-        try:
-            told.check(seen.width, seen.height)
-            memory = self._spoken_on(one, number, spoken, told, former)
-        except BadPromptError as error:
-            self.rejected.append((told, error))
-            return False
-        self._keep(one, number, memory, spoken.start)
-        one.spoken[number] = _Spoken(spoken.start, (*spoken.told, told))
-        one.points += len(told.prompt.points)
-        told.number = number
-        return True
-
-    def _spoken_on(self, one: _Object, number: int, spoken: _Spoken, told: _Told, former: Memory | None) -> Memory:
-        seen = self.window[number]
-        features, exact = seen.features(self._loaded), self._options.bit_exact
-        for said in _steps(spoken.told, told, seen, self._model.image_size):
-            if spoken.start == "begin":
-                former = begin(self._model, features, said, former, exact)
-            else:
-                assert former is not None
-                attended = one.bank.attended(number, self.rule)
-                former = correct(self._model, features, said, former, attended, exact)
-        assert former is not None
-        assert former.logits is not None
-        if spoken.start == "begin" and (former.object_score <= 0 or not bool((former.logits > 0).any())):
-            raise BadPromptError(
-                f"nothing was found where object {one.object_id} was pointed at; click well inside it, or draw a box"
-            )
-        return former
-
-    def _keep(self, one: _Object, number: int, memory: Memory, start: Start | None) -> None:
-        memory = located(memory, one.bank.get(number - 1), one.bank.get(number - 2)) if self.rule.selective else memory
-        stays = number in one.bank.conditioning or start == "begin"
-        if stays or (start == "correct" and self._options.keep_corrections):
-            one.bank.condition(number, memory, self._options.max_conditioning_frames)
-        else:
-            one.bank.forget(number)
-            one.bank.recent[number] = memory
-
-    def _track(self, number: int, objects: list[_Object]) -> None:
-        tracked = [one for one in objects if one.bank.started(number)]
-        if not tracked:
-            return
-        attended = [one.bank.attended(number, self.rule) for one in tracked]
-        features = self.window[number].features(self._loaded)
-        outcomes = track(self._model, features, attended, self._options.bit_exact)
-        for one, memory in zip(tracked, outcomes, strict=True):
-            self._keep(one, number, memory, None)
-
-    def _replay(self, one: _Object, first: int) -> None:
-        """Track anew from frame ``first`` to the newest one that was tracked, with what was said on the way."""
-        for number in self.window:
-            if first <= number <= self._tracked:
-                self._again(one, number)
-
-    def _again(self, one: _Object, number: int) -> None:
-        spoken = one.spoken.pop(number, None)
-        if spoken is None and number in one.bank.conditioning:
-            return
-        one.bank.forget(number)
-        if spoken is None or spoken.start == "correct":
-            self._track(number, [one])
-        for told in () if spoken is None else spoken.told:
-            one.points -= len(told.prompt.points)
-            self._say(one, number, told)
-        if one.bank.get(number) is None:
-            self._track(number, [one])
-
-    def _take_back(self, one: _Object, told: _Told) -> None:
-        number = told.number
-        spoken = None if number is None else one.spoken.get(number)
-        if number is None or spoken is None or told not in spoken.told:
-            return
-        left = tuple(other for other in spoken.told if other is not told)
-        one.points -= len(told.prompt.points)
-        if left:
-            one.spoken[number] = _Spoken(spoken.start, left)
-        else:
-            del one.spoken[number]
-        if number not in self.window:
-            if not left and len(one.bank.conditioning) > 1:
-                one.bank.forget(number)
-            elif not left:
-                del self.objects[one.object_id]
-            return
-        if not left:
-            one.bank.forget(number)
-            self._bring_back(one)
-            if not one.bank.conditioning:
-                del self.objects[one.object_id]
-                return
-        self._again(one, number)
-        self._replay(one, number + 1)
-
-    def _bring_back(self, one: _Object) -> None:
-        """Make conditioning frames again of those that had to leave for one that was taken back."""
-        for number, spoken in sorted(one.spoken.items()):
-            memory = one.bank.recent.get(number)
-            if memory is not None and (spoken.start == "begin" or self._options.keep_corrections):
-                one.bank.condition(number, memory, self._options.max_conditioning_frames)
-
-
-def _says_what(told: _Told) -> bool:
-    """Whether a prompt can stand for itself: it says what belongs to the object."""
-    return told.mask is not None or told.prompt.box is not None or 1 in told.prompt.point_labels
-
-
-def _steps(before: Sequence[_Told], told: _Told, seen: _Seen, image_size: int) -> list[Said]:
-    """A prompt as calls of the model, in the reference's order: a mask first, then the frame's points and its box.
-
-    Points add to those said on the frame before, a box takes the former one's place, a mask makes all of them void.
-    """
-    since = list(before)
-    for place, one in enumerate(before):
-        if one.mask is not None:
-            since = list(before[place:])
-    steps = []
-    if told.mask is not None:
-        steps.append(Said(mask=told.mask))
-        since = []
-    prompts = [one.prompt for one in since] + [told.prompt]
-    box = next((one.box for one in reversed(prompts) if one.box is not None), None)
-    points = [point for one in prompts for point in one.points]
-    labels = [label for one in prompts for label in one.point_labels]
-    if not told.prompt.points and told.prompt.box is None:
-        return steps
-    if box is not None:
-        points = [(box[0], box[1]), (box[2], box[3]), *points]
-        labels = [*BOX_LABELS, *labels]
-    # In the reference's own precision and order: a last bit here is a thousandth of a logit some frames later.
-    size_wh = np.array([seen.width, seen.height], np.float32)
-    scaled = np.array(points, np.float32) / size_wh * np.float32(image_size)
-    return [*steps, Said(tuple((float(x), float(y)) for x, y in scaled), tuple(labels))]

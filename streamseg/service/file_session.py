@@ -26,6 +26,7 @@ from streamseg.media.writer import VideoOptions
 from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.recording import Progress as JobProgress
 from streamseg.recording import RecordingJob, Summary
+from streamseg.segmentation.prompts import check_mask_shape
 from streamseg.service.effects import Edit, Processed, Segmented
 from streamseg.service.encoding import encode_result
 from streamseg.service.files import RETRY_AFTER_S, FileStore, Job, full_disk_named
@@ -44,6 +45,7 @@ from streamseg.service.protocol import (
 if TYPE_CHECKING:
     from streamseg.engine import Engine
     from streamseg.media.frame import Frame
+    from streamseg.media.video import VideoInfo
     from streamseg.segmentation.masks import FrameResult
     from streamseg.segmentation.prompts import Prompt
     from streamseg.service.metrics import Metrics
@@ -59,6 +61,8 @@ ALIVE_EVERY_S = 5.0
 NOTHING_YET = Progress(type="progress", frames=0, total=None, time_s=0.0, fps=0.0, eta_s=None)
 # A time is looked up among the frames of this long before it; only a longer gap costs another look from the start on.
 LOOK_BACK_S = 1.0
+# A file whose prompts change while it is processed begins anew; this bounds what one file may cost.
+MOST_RUNS = 64
 # Browsers and containers round the times of frames.
 ROUNDING_S = 0.0015
 
@@ -138,6 +142,8 @@ class FileSession:
         self._turning = threading.Lock()
         self._again = False
         self._finished = False
+        self._runs = 0
+        self._size_wh: tuple[int, int] | None = None
         # Up to this frame the results that were told are those of the prompts as they are.
         self._valid_to = -1
         self._gone = False
@@ -185,6 +191,10 @@ class FileSession:
         with self._turning:
             if self._finished or self._halted.is_set():
                 raise BadStateError("the file has been processed; start again for other prompts")
+        if self._runs >= MOST_RUNS:
+            raise OverloadedError(f"the file was begun anew {MOST_RUNS} times; start again with all prompts")
+        if isinstance(request, PromptRequest):
+            await self._check_fits(request)
         before = self._prompts
         await self.change(request)
         if not self._prompts:
@@ -196,6 +206,19 @@ class FileSession:
             self._again = True
             self._valid_to = min(self._valid_to, self._difference_from(request, before) - 1)
             self._interrupted.set()
+
+    async def _check_fits(self, fields: PromptFields) -> None:
+        """Raise BadPromptError for a prompt outside the picture: it must not cost what was done so far."""
+        if self._size_wh is None:
+            return
+        width, height = self._size_wh
+        if fields.mask is not None:
+            check_mask_shape((fields.mask.size[0], fields.mask.size[1]), width, height)
+        prompt = await asyncio.to_thread(self._prompt, fields, 0)
+        prompt.check(width, height)
+
+    def _know(self, info: VideoInfo) -> None:
+        self._size_wh = info.width, info.height
 
     def _difference_from(self, request: Edit, before: Sequence[PromptFields]) -> int:
         """The first frame whose masks may be others than before ``request``."""
@@ -342,6 +365,7 @@ class FileSession:
             self._again = False
             self._finished = not again
             if again:
+                self._runs += 1
                 self._interrupted.clear()
             return again
 
@@ -369,6 +393,7 @@ class FileSession:
                     backwards=start.backwards,
                 ).run(
                     pipeline,
+                    on_info=self._know,
                     on_progress=self._report,
                     on_result=self._deliver,
                     cancelled=self._interrupted,

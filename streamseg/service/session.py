@@ -128,6 +128,8 @@ class Session:
         self._first_at: float | None = None
         self._frames = 0
         self._newest_told = -1
+        # Changes to the file under way whose outcome is owed.
+        self._amending = 0
         self._dropped = 0
         self._upload: Upload | None = None
         self._processed: Processed | None = None
@@ -239,6 +241,7 @@ class Session:
         """What came of an ``Amend``."""
         if self._closed or self._start is None:
             return []
+        self._amending = max(self._amending - 1, 0)
         if outcome is not None:
             return [Send(Failure.of(outcome, request_id=request.request_id))]
         return [Send(Ok(type="ok", of=request.type, request_id=request.request_id))]
@@ -347,6 +350,9 @@ class Session:
             if request.frame is not None and self._picture is not None:
                 self._check_frame(start, request.frame, newest)
         if isinstance(self._work, Process):
+            if self._amending >= MAX_WAITING:
+                raise OverloadedError(f"{MAX_WAITING} changes to the file wait already; send them more slowly")
+            self._amending += 1
             return [Amend(request)]
         change = Change(request, newest)
         if self._waiting and isinstance(self._waiting[-1], Process):

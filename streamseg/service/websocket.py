@@ -120,6 +120,7 @@ class Connection:
         self._file: FileSession | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._amending: set[asyncio.Task[None]] = set()
+        self._amend_turn = asyncio.Lock()
         self._heard_at = time.monotonic()
         self._heard = False
 
@@ -395,10 +396,14 @@ class Connection:
         return processed
 
     def _amend(self, request: Edit) -> None:
+        file = self._opened_file()
+
         async def amend() -> None:
             outcome: StreamsegError | None = None
             try:
-                await self._opened_file().amend(request)
+                # A lock is fair: what came first is carried out first.
+                async with self._amend_turn:
+                    await file.amend(request)
             except StreamsegError as error:
                 outcome = error
             except Exception as error:

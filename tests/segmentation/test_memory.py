@@ -225,12 +225,12 @@ def test_of_one_conditioning_frame_the_newest_stays() -> None:
     assert list(one.conditioning) == [2]
 
 
-def test_conditioning_frames_are_in_the_order_of_frames_whenever_they_came() -> None:
+def test_the_frame_that_was_just_prompted_stays_wherever_it_is() -> None:
     one = MemoryBank()
     for number in (5, 0, 9, 2):
         one.condition(number, memory(number), 3)
-    assert list(one.conditioning) == [0, 5, 9]
-    assert list(one.recent) == [2]
+    assert list(one.conditioning) == [0, 2, 9]
+    assert list(one.recent) == [5]
 
 
 def test_a_conditioning_frame_that_is_made_again_pushes_no_other_out() -> None:

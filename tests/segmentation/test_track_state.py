@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamseg.errors import BadPromptError, BadStateError
+from streamseg.errors import BadStateError
 from streamseg.models.build import LoadedModel
 from streamseg.segmentation.track_state import from_bytes
 from streamseg.segmentation.tracking import Tracker
-from tests.segmentation.moving import ROUNDING, box_red, click, click_blue, difference, follow, mask_green
+from tests.segmentation.moving import ROUNDING, box_red, click_blue, difference, follow, mask_green
 
 PROMPTS = [box_red(0), click_blue(2), mask_green(4)]
 
@@ -31,15 +31,6 @@ def test_objects_can_be_added_after_restoring(small: LoadedModel) -> None:
     other.restore(small, tracker.save(small))
     frames = follow(other, small, range(4, 8), [click_blue(5)])
     assert [sorted(frame) for frame in frames] == [[1], [1, 2], [1, 2], [1, 2]]
-
-
-def test_frames_before_the_state_can_no_longer_be_corrected(small: LoadedModel) -> None:
-    tracker = Tracker(small.image_size)
-    follow(tracker, small, range(4), [box_red(0)])
-    other = Tracker(small.image_size)
-    other.restore(small, tracker.save(small))
-    with pytest.raises(BadPromptError, match="has passed"):
-        other.add_prompt(click(1, 3, 30.0, 30.0))
 
 
 def test_the_state_does_not_grow_with_the_stream(small: LoadedModel) -> None:

@@ -320,10 +320,10 @@ def test_what_happens_during_the_work_counts_on_the_next_step(
     def encode_while_someone_clicks(*given: Any) -> FrameFeatures:
         tracker.remove(GREEN)
         tracker.add_prompt(click_blue(3))
-        monkeypatch.setattr("streamseg.segmentation.tracking.encode", encode)
+        monkeypatch.setattr("streamseg.segmentation.tracked_object.encode", encode)
         return encode(*given)
 
-    monkeypatch.setattr("streamseg.segmentation.tracking.encode", encode_while_someone_clicks)
+    monkeypatch.setattr("streamseg.segmentation.tracked_object.encode", encode_while_someone_clicks)
     found += follow(tracker, small, range(2, 5))
     assert [list(frame) for frame in found[2:]] == [[RED], [RED, BLUE], [RED, BLUE]]
     assert difference(expected, only(found, RED, BLUE)) <= ROUNDING

@@ -255,3 +255,16 @@ def test_masks_on_one_frame_do_not_pile_up(small: LoadedModel) -> None:
         again(tracker, small)
     kept = tracker._objects[RED].spoken[1].told
     assert sum(1 for told in kept if told.mask is not None) <= 64
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_prompt_on_an_earlier_frame_stays_whatever_the_cap(small: LoadedModel, most: int) -> None:
+    tracker = Tracker(small.image_size, TrackOptions(max_conditioning_frames=most))
+    follow(tracker, small, range(4), [box_red(2)])
+    tracker.add_prompt(click(RED, 3, 5.0, 150.0, label=0))
+    again(tracker, small)
+    tracker.add_prompt(click(RED, 2, 40.0, 40.0))
+    again(tracker, small)
+    assert tracker.take_rejected() == []
+    assert tracker.object_ids == (RED,)
+    assert not step(tracker, small, scene(4))[RED].lost

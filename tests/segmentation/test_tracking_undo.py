@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streamseg.errors import BadStateError
 from streamseg.models.build import LoadedModel
+from streamseg.segmentation import tracked_object
 from streamseg.segmentation.decode import Logits
 from streamseg.segmentation.prompts import Prompt
 from streamseg.segmentation.track_options import TrackOptions
@@ -232,3 +235,22 @@ def test_a_conditioning_frame_that_had_to_leave_for_a_prompt_comes_back_without_
     follow(tracker, small, range(5), [*before, Prompt(RED, 3, box_xyxy_px=(100, 90, 200, 150))])
     assert tracker.undo() == RED
     assert difference(expected[4:8], [again(tracker, small), *follow(tracker, small, range(5, 8))]) <= ROUNDING
+
+
+def test_an_object_whose_first_prompt_is_at_the_model_survives_the_undo_of_another(
+    small: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker(small.image_size)
+    look = tracked_object.encode
+
+    def encode(*arguments: Any) -> Any:
+        tracker.add_prompt(click(RED, 1, 30.0, 30.0))
+        assert tracker.undo() == RED
+        return look(*arguments)
+
+    tracker.add_prompt(box_red(0))
+    monkeypatch.setattr(tracked_object, "encode", encode)
+    step(tracker, small, scene(0))
+    monkeypatch.undo()
+    assert tracker.object_ids == (RED,)
+    assert not step(tracker, small, scene(1))[RED].lost

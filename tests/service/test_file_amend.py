@@ -7,19 +7,23 @@ import json
 import urllib.request
 from typing import Any
 
+import pytest
+
 from streamseg.segmentation.masks import FrameResult
+from streamseg.service import file_session
 from streamseg.service.server import Server
 from tests.service.test_file_session import clip, urls
 from tests.service.wire_client import Wire, open_wire
 
 FRAMES = 60
+OTHER = {"object_id": 2, "box_xyxy_px": [13, 11, 47, 37]}
 BOX = {"object_id": 1, "box_xyxy_px": [14, 12, 46, 36]}
 
 
 async def until_frame(wire: Wire, index: int) -> None:
     while True:
         message = await wire.next()
-        assert message["type"] in ("progress", "result"), message
+        assert message["type"] in ("progress", "result", "ok"), message
         if message["type"] == "result" and message["index"] >= index:
             return
 
@@ -54,8 +58,7 @@ def test_a_prompt_on_a_frame_that_has_passed_begins_the_file_anew_from_there(ser
 def test_undo_and_remove_count_while_the_file_is_processed(server: Server) -> None:
     async def go() -> None:
         async with open_wire(server) as wire:
-            other = {"object_id": 2, "box_xyxy_px": [13, 11, 47, 37]}
-            await wire.file(clip(FRAMES), prompts=[BOX, other], mode="track", video=None)
+            await wire.file(clip(FRAMES), prompts=[BOX, OTHER], mode="track", video=None)
             await until_frame(wire, 3)
             await wire.text(type="undo", request_id="u")
             got = await wire.until("done")
@@ -95,5 +98,50 @@ def test_stop_ends_a_file_that_was_begun_anew(server: Server) -> None:
             got = await wire.until("done")
             assert got[-1]["frames"] < 600
             assert not [one for one in got if one["type"] == "error"]
+
+    asyncio.run(go())
+
+
+def test_changes_are_carried_out_in_the_order_in_which_they_came(server: Server) -> None:
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            await wire.file(clip(FRAMES), prompts=[BOX], mode="track", video=None)
+            await until_frame(wire, 3)
+            await wire.text(type="prompt", **OTHER, frame=2, request_id="p")
+            await wire.text(type="undo", request_id="u")
+            got = await wire.until("done")
+            assert [one["request_id"] for one in got if one["type"] == "ok"] == ["p", "u"]
+            lines = await asyncio.to_thread(masks_of, server, got[-1])
+            assert all([one.object_id for one in line.objects] == [1] for line in lines)
+
+    asyncio.run(go())
+
+
+def test_a_click_outside_the_picture_costs_nothing(server: Server) -> None:
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            await wire.file(clip(FRAMES), prompts=[BOX], mode="track", video=None)
+            await until_frame(wire, 3)
+            await wire.text(type="prompt", object_id=1, points_xy_px=[[5000, 5]], labels=[1], request_id="p")
+            got = await wire.until("done")
+            assert [(one["code"], one["request_id"]) for one in got if one["type"] == "error"] == [("bad_prompt", "p")]
+            assert [one["index"] for one in got if one["type"] == "result"] == list(range(4, FRAMES))
+
+    asyncio.run(go())
+
+
+def test_a_file_is_not_begun_anew_for_ever(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_session, "MOST_RUNS", 1)
+
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            await wire.file(clip(FRAMES), prompts=[BOX], mode="track", video=None)
+            await until_frame(wire, 3)
+            await wire.text(type="prompt", **OTHER, frame=2, request_id="a")
+            await until_frame(wire, 3)
+            await wire.text(type="undo", request_id="b")
+            got = await wire.until("done")
+            errors = [(one["code"], one["request_id"]) for one in got if one["type"] == "error"]
+            assert errors == [("overloaded", "b")]
 
     asyncio.run(go())
