@@ -52,16 +52,21 @@ def page_server(model: LoadedModel) -> Iterator[Server]:
         yield server
 
 
-# One browser for each module: Playwright's event loop must not be there for tests that run one of their own.
+# One browser for each module: Playwright's event loop must not be there for tests that run one of their own. A module
+# may list BROWSER_ARGUMENTS of its own.
 @pytest.fixture(scope="module")
-def browser(camera_recording: Path) -> Iterator[Browser]:
+def browser(request: pytest.FixtureRequest, camera_recording: Path) -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed: run tests/e2e/install_chromium.sh as root")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,
             headless=True,
-            args=[*ARGUMENTS, f"--use-file-for-fake-video-capture={camera_recording}"],
+            args=[
+                *ARGUMENTS,
+                *getattr(request.module, "BROWSER_ARGUMENTS", []),
+                f"--use-file-for-fake-video-capture={camera_recording}",
+            ],
         )
         yield browser
         browser.close()

@@ -4,57 +4,10 @@ import { beforeEach, test } from "node:test";
 import { Frames } from "../../clients/web/js/frames.js";
 import { LiveSession } from "../../clients/web/js/live-session.js";
 import { Objects } from "../../clients/web/js/objects.js";
-import { unpack } from "../../clients/web/js/protocol.js";
+import { Canvas, Wire } from "./far_end.mjs";
 
 const { disc, empty } = JSON.parse(readFileSync(process.env.STREAMSEG_CASES, "utf-8"));
 const [HEIGHT, WIDTH] = disc.size;
-
-/** The other end of the wire, in the test's hands. */
-class Wire {
-  static all = [];
-
-  constructor() {
-    this.sent = [];
-    Wire.all.push(this);
-  }
-
-  static get newest() {
-    return Wire.all.at(-1);
-  }
-
-  send(data) {
-    this.sent.push(typeof data === "string" ? JSON.parse(data) : unpack(data.buffer).header);
-  }
-
-  close() {}
-
-  open() {
-    this.onopen();
-    this.say({ type: "ready", limits: { max_objects: 64 } });
-  }
-
-  say(message) {
-    this.onmessage({ data: JSON.stringify(message) });
-  }
-
-  /** What was sent after the start, in few words. */
-  get said() {
-    return this.sent.slice(1).map(({ type, object_id, mask, index }) => {
-      return [type, mask ? `mask ${object_id}` : (object_id ?? index)].filter((word) => word !== undefined).join(" ");
-    });
-  }
-}
-
-/** As much of a canvas as frames need: it remembers what was drawn on it last. */
-class Canvas {
-  getContext() {
-    return { drawImage: (source) => (this.drawn = source) };
-  }
-
-  toBlob(done) {
-    done(new Blob([Uint8Array.of(1)]));
-  }
-}
 
 const settle = () => new Promise((resolve) => setTimeout(resolve, 5));
 const point = (label = 1) => ({ kind: "point", x: 0.5, y: 0.5, label });

@@ -1,5 +1,5 @@
 /**
- * The tab Live: a camera over the websocket. The picture is shown without the server; frames travel only while there
+ * The tab Live: a camera, over the websocket or WebRTC. The picture is shown without the server; frames travel only while there
  * is an object to follow.
  */
 
@@ -17,6 +17,7 @@ import * as messages from "./messages.js";
 import { remember, remembered } from "./preferences.js";
 import { SpeedCard } from "./speed-card.js";
 import { Stats } from "./stats.js";
+import { TransportChoice } from "./transport-choice.js";
 import { Workspace } from "./workspace.js";
 
 const STATS_EVERY_MS = 500;
@@ -66,9 +67,11 @@ export class Live {
     /** @type {LiveSession} */
     this.session = new LiveSession(page.server, this.workspace.objects, this.frames, {
       mode: () => this.follow.mode,
+      wantsPeer: () => this.transport.wantsPeer,
       picture: () => this.workspace.stage.picture,
       onReady: (ready) => this.ready(ready),
       onResult: (result, picture) => this.result(result, picture),
+      onFilmed: () => this.stats.sent.note(performance.now()),
       onShape: () => this.lookAnew(),
       onFailed: (error) => page.notices.show("server", messages.serverProblem(error), { passing: true }),
       onState: (state, why) => this.connectionChanged(state, why),
@@ -84,6 +87,7 @@ export class Live {
     workspace.side.append(fromTemplate("live-side-template"));
     new FirstRun(workspace.side, this.name);
     this.speed = new SpeedCard(part(host, "speed-place"));
+    this.transport = new TransportChoice(part(host, "transport-place"), () => this.source && this.session.openAnew());
     this.capture = new Capture(host, workspace.stage, this.page.notices);
     this.effects = new EffectChooser(
       part(host, "effects-place"),
@@ -209,9 +213,9 @@ export class Live {
     this.frames.setSize(videoWidth, videoHeight);
     this.workspace.stage.setSize(this.frames.shown.width, this.frames.shown.height);
     const { width, height } = this.frames.sent;
-    if (this.workspace.objects.size && (before.width !== width || before.height !== height)) {
-      this.lookAnew();
-    }
+    if (before.width === width && before.height === height) return;
+    if (this.workspace.objects.size) this.lookAnew();
+    this.session.resized();
   }
 
   /** Objects cannot be followed from one shape of the picture to another. */
@@ -256,7 +260,7 @@ export class Live {
     if (this.session.state === "asleep") this.session.open();
     if (!this.session.hasRoom) return;
     this.fresh = false;
-    this.frames.take(this.source.video);
+    this.session.take(this.source.video);
   }
 
   /**
@@ -315,7 +319,8 @@ export class Live {
     if (this.host.hidden) return;
     const nowMs = performance.now();
     const following = this.source !== null && this.workspace.objects.size > 0;
-    this.speed.show(this.stats, nowMs, following);
+    this.speed.show(this.stats, nowMs, following, this.session.estimated);
+    this.transport.show(this.session.filming, this.session.fellBack, this.session.state === "ready");
     const words = this.announcer.words(this.workspace.objects.all(), nowMs);
     if (words) part(this.host, "announcements").textContent = words;
   }

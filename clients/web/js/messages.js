@@ -73,6 +73,13 @@ export function connectionProblem(why, following) {
   return CONNECTION[why] ?? null;
 }
 
+/** @type {Record<import("./live-session.js").FellBack, string>} why frames go over the websocket */
+export const TRANSPORT_FELL_BACK = {
+  unsupported: "This browser has no WebRTC.",
+  failed: "WebRTC did not get through to the server; the websocket serves as well.",
+  lost: "The WebRTC connection was lost; the websocket took over.",
+};
+
 export const BACKGROUND_FAILED = "This file is not a picture that this browser can show. Choose another one.";
 export const SNAPSHOT_FAILED = "The picture could not be saved. Try again.";
 export const RECORDING_UNSUPPORTED = "This browser cannot record. A current Chrome, Edge, Firefox or Safari can.";

@@ -26,15 +26,17 @@ export class SpeedCard {
    * @param {import("./stats.js").Stats} stats
    * @param {number} nowMs
    * @param {boolean} following whether frames are sent at all
+   * @param {boolean} [estimated] whether the delay is no more than a guess
    */
-  show(stats, nowMs, following) {
+  show(stats, nowMs, following, estimated = false) {
+    const delay = (/** @type {number | null} */ ms) => (following ? milliseconds(ms, estimated) : "–");
     this.say("fps", following ? perSecond(stats.fps(nowMs)) : "–");
-    this.say("delay", following ? milliseconds(stats.delayMs()) : "–");
+    this.say("delay", delay(stats.delayMs()));
     this.say("dropped", following ? String(stats.dropped) : "–");
     if (!this.more.open) return;
     this.say("camera-fps", perSecond(stats.camera.perSecond(nowMs)));
     this.say("sent-fps", following ? perSecond(stats.sent.perSecond(nowMs)) : "–");
-    this.say("slow-delay", following ? milliseconds(stats.slowDelayMs()) : "–");
+    this.say("slow-delay", delay(stats.slowDelayMs()));
     this.showStages(following ? stats.stages() : []);
   }
 
@@ -64,7 +66,7 @@ function perSecond(rate) {
   return rate === null ? "–" : rate.toFixed(1);
 }
 
-/** @param {number | null} ms */
-function milliseconds(ms) {
-  return ms === null ? "–" : `${Math.round(ms)} ms`;
+/** @param {number | null} ms @param {boolean} [estimated] */
+function milliseconds(ms, estimated = false) {
+  return ms === null ? "–" : `${estimated ? "~" : ""}${Math.round(ms)} ms`;
 }
