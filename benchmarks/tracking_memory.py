@@ -116,7 +116,8 @@ def sampled(frames: int) -> list[int]:
 
 
 def run(pipeline: Pipeline, frames: Iterator[Frame], last: int) -> dict[int, Footprint]:
-    found: dict[int, Footprint] = {}
+    # Filled at once, since the collector does not count an empty dictionary.
+    found = {0: Footprint.now()}
     due = sampled(last)
     seen, began, before = 0, time.perf_counter(), -1
     print("  frame  frames/s  RSS MiB  tensors  tensor MB  objects  descriptors  threads  with a mask", flush=True)
@@ -131,10 +132,10 @@ def run(pipeline: Pipeline, frames: Iterator[Frame], last: int) -> dict[int, Foo
             continue
         # The inference thread lets go of a work only after its result was fetched.
         time.sleep(0.2)
-        one_by_one = (frame.index - before) / (time.perf_counter() - began)
+        per_s = (frame.index - before) / (time.perf_counter() - began)
         now = found[frame.index] = Footprint.now()
         print(
-            f"{frame.index:7d} {one_by_one:9.1f} {now.rss_mib:8.1f} {now.tensors:8d} {now.tensor_bytes / 1e6:10.3f}"
+            f"{frame.index:7d} {per_s:9.1f} {now.rss_mib:8.1f} {now.tensors:8d} {now.tensor_bytes / 1e6:10.3f}"
             f" {now.objects:8d} {now.descriptors:12d} {now.threads:8d}"
             f" {seen / len(COLORS) / (frame.index - before):12.2f}",
             flush=True,
