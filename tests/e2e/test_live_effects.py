@@ -121,6 +121,9 @@ def test_the_blurred_background_has_no_detail_left(open_page: OpenPage) -> None:
         const {data} = canvas.getContext("2d").getImageData(0, Math.round(height / 2), Math.round(width / 4), 1);
         return [...data].filter((_, at) => at % 4 === 1);
     }"""
+    # The next display frame draws it.
+    drawn = "([row, panel]) => (0, eval)(row)([panel, 'overlay']).every((green) => green > 0)"
+    page.wait_for_function(drawn, arg=[row, panel])
     sharp = np.array(page.evaluate(row, [panel, "picture"]))
     soft = np.array(page.evaluate(row, [panel, "overlay"]))
     assert np.abs(np.diff(sharp)).max() > 80
