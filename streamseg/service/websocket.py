@@ -13,17 +13,13 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from streamseg.engine import Engine
 from streamseg.errors import InternalError, StreamsegError
-from streamseg.media.frame import Frame
-from streamseg.media.image import decode_image
-from streamseg.pipeline import Pipeline, StreamOptions
-from streamseg.segmentation.masks import FrameResult
+from streamseg.pipeline import StreamOptions
 from streamseg.segmentation.refine import RefineOptions
 from streamseg.service.codec import encode_text
 from streamseg.service.effects import (
@@ -50,45 +46,29 @@ from streamseg.service.effects import (
     Store,
     Work,
 )
-from streamseg.service.encoding import encode_result
 from streamseg.service.file_session import FileService, FileSession
+from streamseg.service.frame_session import FrameSession
 from streamseg.service.metrics import Metrics
 from streamseg.service.outbox import Outbox, OutboxFullError, Packet
 from streamseg.service.protocol import (
-    LIVE_SOURCES,
     Failure,
-    FrameMessage,
     IceServerFields,
     ModelInfo,
     Progress,
-    PromptFields,
-    PromptRequest,
     Ready,
-    Remove,
     SessionLimits,
     Start,
-    Undo,
 )
 from streamseg.service.session import Session
-from streamseg.settings import Limits, Settings
+from streamseg.settings import Settings
 
 if TYPE_CHECKING:
-    from streamseg.service.webrtc import Webrtc
+    pass
 
 logger = logging.getLogger(__name__)
 
 # Key in the ASGI scope's extensions under which our server offers to drop a connection without further ado.
 ABORT_EXTENSION = "streamseg.abort"
-
-
-@dataclass(slots=True)
-class _Stream:
-    """What one session segments with."""
-
-    start: Start
-    limits: Limits
-    pipeline: Pipeline
-    webrtc: Webrtc | None = None
 
 
 class Connection:
@@ -116,7 +96,7 @@ class Connection:
         self._outbox = Outbox()
         self._awake = asyncio.Event()
         self._files = files
-        self._stream: _Stream | None = None
+        self._frames: FrameSession | None = None
         self._file: FileSession | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._amending: set[asyncio.Task[None]] = set()
@@ -229,8 +209,7 @@ class Connection:
                 case SendResult(result, attachments, camera):
                     self._metrics.frames.inc()
                     self._metrics.stages(result.timings_ms)
-                    webrtc = None if self._stream is None else self._stream.webrtc
-                    if camera and webrtc is not None and webrtc.send(result):
+                    if camera and self._frames is not None and self._frames.send(result):
                         continue
                     self._outbox.put(Packet((encode_text(result), *attachments), result=True))
                 case Drop():
@@ -254,11 +233,14 @@ class Connection:
                 case Open(start):
                     await self._open(start)
                 case Change():
-                    await self._change(work)
+                    if self._file is not None:
+                        await self._file.change(work.request)
+                    else:
+                        await self._opened_frames().change(work)
                 case Negotiate(signal):
-                    return await self._webrtc().negotiate(signal)
+                    return await self._opened_frames().negotiate(signal)
                 case Segment() | Again():
-                    return await self._segment(work)
+                    return await self._opened_frames().segment(work)
                 case Store(chunk):
                     await self._opened_file().store(chunk.payload)
                 case Process():
@@ -286,102 +268,20 @@ class Connection:
             )
             await self._file.open()
             return
-        webrtc = await self._opened_webrtc(start, limits) if start.source == "webrtc" else None
-        self._stream = _Stream(start, limits, Pipeline(self._engine, options, limits.prompts()), webrtc)
         self._metrics.sessions.inc()
-        for prompt in start.prompts:
-            await self._say(self._stream, prompt, 0, start.request_id)
+        self._frames = FrameSession(start, limits, options, self._engine, self._settings, self._take, self._fail)
+        await self._frames.open()
 
     def _refine(self, start: Start) -> RefineOptions:
         wanted = {} if start.refine is None else start.refine.model_dump(exclude_none=True)
         return dataclasses.replace(self._settings.refine, **wanted)
 
-    async def _change(self, change: Change) -> None:
-        if self._file is not None:
-            await self._file.change(change.request)
-            return
-        stream = self._running()
-        match change.request:
-            case PromptRequest() as request:
-                await self._say(stream, request, change.newest_frame, request.request_id)
-            case Remove(object_id=object_id):
-                stream.pipeline.remove(object_id)
-            case Undo():
-                stream.pipeline.undo()
-            case _:
-                stream.pipeline.reset()
+    def _take(self, frame: CameraFrame) -> None:
+        self._perform(self._session.camera(frame))
 
-    async def _say(self, stream: _Stream, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
-        def say() -> None:
-            prompt = fields.to_prompt(newest_frame, stream.limits.max_image_pixels)
-            on_next = stream.start.source in LIVE_SOURCES and fields.frame is None
-            stream.pipeline.add_prompt(prompt, fields.replace, request_id, on_next)
-
-        # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
-        if fields.mask is None:
-            say()
-        else:
-            await asyncio.to_thread(say)
-
-    async def _segment(self, work: Segment | Again) -> Segmented:
-        stream = self._running()
-        start = stream.start
-
-        def finish(frame: Frame, result: FrameResult) -> Segmented:
-            return encode_result(frame, result, start)
-
-        overlay = None
-        if isinstance(work, Segment) and isinstance(work.frame, CameraFrame):
-            camera, webrtc = work.frame, self._webrtc()
-            segmented, overlay = await stream.pipeline.run(
-                lambda: webrtc.load(camera, work.index, work.time_s),
-                lambda frame, result: webrtc.finish(camera, frame, result),
-            )
-            webrtc.show(overlay)
-        elif isinstance(work, Again):
-            segmented = await stream.pipeline.rerun(finish)
-        else:
-            window = None if start.window is None else (start.window[0], start.window[1])
-            picture = work.frame
-            assert isinstance(picture, FrameMessage)
-
-            def load() -> Frame:
-                return decode_image(
-                    picture.payload,
-                    limits=stream.limits.image(),
-                    window=window,
-                    index=work.index,
-                    time_s=work.time_s,
-                )
-
-            segmented = await stream.pipeline.run(load, finish)
-        rejected = tuple((one.tag, one.error) for one in stream.pipeline.take_rejected())
-        return dataclasses.replace(segmented, rejected=rejected)
-
-    # WebRTC
-
-    async def _opened_webrtc(self, start: Start, limits: Limits) -> Webrtc:
-        def load() -> type[Webrtc]:
-            # aiortc takes a while to load, and not every service has a use for it.
-            from streamseg.service.webrtc import Webrtc
-
-            return Webrtc
-
-        def fail(error: StreamsegError) -> None:
-            with contextlib.suppress(OutboxFullError):
-                self._perform([Send(Failure.of(error))])
-
-        def take(frame: CameraFrame) -> None:
-            self._perform(self._session.camera(frame))
-
-        kind = await asyncio.to_thread(load)
-        return kind(start, self._settings, limits.max_image_pixels, take, fail)
-
-    def _webrtc(self) -> Webrtc:
-        webrtc = self._running().webrtc
-        if webrtc is None:
-            raise RuntimeError("the session machine gave work of WebRTC to another source")
-        return webrtc
+    def _fail(self, error: StreamsegError) -> None:
+        with contextlib.suppress(OutboxFullError):
+            self._perform([Send(Failure.of(error))])
 
     # Files
 
@@ -428,28 +328,23 @@ class Connection:
             raise RuntimeError("the session machine gave work without a file")
         return self._file
 
-    def _closed(self, what: FileSession | Webrtc) -> asyncio.Task[None]:
-        """Close a file or a peer whether or not somebody waits for it."""
+    def _opened_frames(self) -> FrameSession:
+        if self._frames is None:
+            raise RuntimeError("the session machine gave work without a session")
+        return self._frames
+
+    def _closed(self, what: FileSession | FrameSession) -> asyncio.Task[None]:
+        """Close what a session works with, whether or not somebody waits for it."""
         task = asyncio.create_task(what.close(), name="streamseg-close")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         return task
 
-    def _running(self) -> _Stream:
-        if self._stream is None:
-            raise RuntimeError("the session machine gave work without a session")
-        return self._stream
-
     def _release(self) -> None:
-        if self._file is not None:
-            self._closed(self._file)
-            self._file = None
-            self._metrics.sessions.dec()
-        if self._stream is not None:
-            if self._stream.webrtc is not None:
-                self._closed(self._stream.webrtc)
-            self._stream.pipeline.close()
-            self._stream = None
+        opened = self._file or self._frames
+        self._file = self._frames = None
+        if opened is not None:
+            self._closed(opened)
             self._metrics.sessions.dec()
 
     def _lowered(self, start: Start) -> SessionLimits:

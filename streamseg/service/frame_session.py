@@ -1,0 +1,154 @@
+"""Frames that come one by one, over the websocket or as a camera's track, and what is said about them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from streamseg.errors import WebrtcFailedError
+from streamseg.media.image import decode_image
+from streamseg.pipeline import Pipeline, StreamOptions
+from streamseg.service.effects import Again, CameraFrame, Change, Segment, Segmented, Signal
+from streamseg.service.encoding import encode_result
+from streamseg.service.protocol import (
+    LIVE_SOURCES,
+    Answer,
+    FrameMessage,
+    PromptFields,
+    PromptRequest,
+    Remove,
+    Result,
+    Start,
+    Undo,
+)
+
+if TYPE_CHECKING:
+    from streamseg.engine import Engine
+    from streamseg.media.frame import Frame
+    from streamseg.segmentation.masks import FrameResult
+    from streamseg.service.webrtc import Webrtc
+    from streamseg.settings import Limits, Settings
+
+
+class FrameSession:
+    """What a session of the source ``image``, ``frames`` or ``webrtc`` works with. ``close`` is owed to it.
+
+    ``on_frame`` gets the frames of a camera, ``on_failure`` hears why no more come; both on the event loop.
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        limits: Limits,
+        options: StreamOptions,
+        engine: Engine,
+        settings: Settings,
+        on_frame: Callable[[CameraFrame], None],
+        on_failure: Callable[[WebrtcFailedError], None],
+    ) -> None:
+        self._start = start
+        self._limits = limits
+        self._settings = settings
+        self._on_frame = on_frame
+        self._on_failure = on_failure
+        self._pipeline = Pipeline(engine, options, limits.prompts())
+        self._webrtc: Webrtc | None = None
+
+    async def open(self) -> None:
+        """Make ready, with the prompts of the start."""
+        if self._start.source == "webrtc":
+            kind = await asyncio.to_thread(_load_webrtc)
+            self._webrtc = kind(
+                self._start, self._settings, self._limits.max_image_pixels, self._on_frame, self._on_failure
+            )
+        for prompt in self._start.prompts:
+            await self._say(prompt, 0, self._start.request_id)
+
+    async def change(self, change: Change) -> None:
+        """Carry out a prompt, an undo, a removal or a reset."""
+        match change.request:
+            case PromptRequest() as request:
+                await self._say(request, change.newest_frame, request.request_id)
+            case Remove(object_id=object_id):
+                self._pipeline.remove(object_id)
+            case Undo():
+                self._pipeline.undo()
+            case _:
+                self._pipeline.reset()
+
+    async def negotiate(self, signal: Signal) -> Answer | None:
+        """See ``Webrtc.negotiate``."""
+        return await self._opened_webrtc().negotiate(signal)
+
+    async def segment(self, work: Segment | Again) -> Segmented:
+        """The objects of a frame, encoded as the start says, with the prompts that did not fit it."""
+        if isinstance(work, Again):
+            segmented = await self._pipeline.rerun(self._encode)
+        elif isinstance(work.frame, CameraFrame):
+            segmented = await self._segment_camera(work, work.frame)
+        else:
+            segmented = await self._segment_picture(work, work.frame)
+        rejected = tuple((one.tag, one.error) for one in self._pipeline.take_rejected())
+        return dataclasses.replace(segmented, rejected=rejected)
+
+    def send(self, result: Result) -> bool:
+        """Send the result of a camera's frame over its data channel; whether there is one that takes it."""
+        return self._webrtc is not None and self._webrtc.send(result)
+
+    async def close(self) -> None:
+        """Free what the session holds; what is in work ends unused."""
+        self._pipeline.close()
+        if self._webrtc is not None:
+            await self._webrtc.close()
+
+    async def _say(self, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
+        def say() -> None:
+            prompt = fields.to_prompt(newest_frame, self._limits.max_image_pixels)
+            on_next = self._start.source in LIVE_SOURCES and fields.frame is None
+            self._pipeline.add_prompt(prompt, fields.replace, request_id, on_next)
+
+        # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
+        if fields.mask is None:
+            say()
+        else:
+            await asyncio.to_thread(say)
+
+    async def _segment_camera(self, work: Segment, camera: CameraFrame) -> Segmented:
+        webrtc = self._opened_webrtc()
+        segmented, overlay = await self._pipeline.run(
+            lambda: webrtc.load(camera, work.index, work.time_s),
+            lambda frame, result: webrtc.finish(camera, frame, result),
+        )
+        webrtc.show(overlay)
+        return segmented
+
+    async def _segment_picture(self, work: Segment, picture: FrameMessage) -> Segmented:
+        window = self._start.window
+
+        def load() -> Frame:
+            return decode_image(
+                picture.payload,
+                limits=self._limits.image(),
+                window=None if window is None else (window[0], window[1]),
+                index=work.index,
+                time_s=work.time_s,
+            )
+
+        return await self._pipeline.run(load, self._encode)
+
+    def _encode(self, frame: Frame, result: FrameResult) -> Segmented:
+        return encode_result(frame, result, self._start)
+
+    def _opened_webrtc(self) -> Webrtc:
+        if self._webrtc is None:
+            raise RuntimeError("the session machine gave work of WebRTC to another source")
+        return self._webrtc
+
+
+def _load_webrtc() -> type[Webrtc]:
+    # aiortc takes a while to load, and not every service has a use for it.
+    from streamseg.service.webrtc import Webrtc
+
+    return Webrtc
