@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from playwright.sync_api import Page, WebSocket
+from playwright.sync_api import FloatRect, Page, WebSocket
 
 OpenPage = Callable[..., Page]
 """The fixture ``open_page``: (path, url=, expected=, width=, height=) -> the page."""
@@ -53,10 +53,18 @@ def wait_for_mask_on_disc(page: Page, panel: str) -> dict[str, float]:
     return seen
 
 
+def _stage_box(page: Page, panel: str) -> FloatRect:
+    """Where the picture is, once all of it can be clicked: the mouse does not scroll by itself."""
+    stage = page.locator(f"{panel} .stage")
+    stage.evaluate("(stage) => stage.scrollIntoView({block: 'center'})")
+    box = stage.bounding_box()
+    assert box is not None
+    return box
+
+
 def click_stage(page: Page, panel: str, x: float, y: float, button: str = "left", shift: bool = False) -> None:
     """Click the picture at shares of its size."""
-    box = page.locator(f"{panel} .stage").bounding_box()
-    assert box is not None
+    box = _stage_box(page, panel)
     if shift:
         page.keyboard.down("Shift")
     page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"], button=button)  # type: ignore[arg-type]
@@ -66,8 +74,7 @@ def click_stage(page: Page, panel: str, x: float, y: float, button: str = "left"
 
 def drag_stage(page: Page, panel: str, x1: float, y1: float, x2: float, y2: float) -> None:
     """Drag a box over the picture, in shares of its size."""
-    box = page.locator(f"{panel} .stage").bounding_box()
-    assert box is not None
+    box = _stage_box(page, panel)
     page.mouse.move(box["x"] + x1 * box["width"], box["y"] + y1 * box["height"])
     page.mouse.down()
     page.mouse.move(box["x"] + x2 * box["width"], box["y"] + y2 * box["height"], steps=4)

@@ -356,7 +356,8 @@ def test_a_client_that_overruns_the_window_is_told_so(server: Server) -> None:
                 await wire.chunk(offset, bytes(CHUNK_BYTES))
             got = await wire.until("done")
             kinds = [one["type"] for one in got]
-            assert kinds[0] == "ready"
+            # Pieces that did not wait for it may be refused before it.
+            assert "ready" in kinds
             # Where the disk keeps up, nothing is overrun, and the zeros turn out to be no video.
             error = next(one for one in got if one["type"] == "error")
             assert error["code"] in ("bad_message", "unsupported_media")
