@@ -56,12 +56,14 @@ class _Waiting:
 class Engine:
     """The inference thread of one device.
 
-    ``queue_length``: works that may wait; one more raises OverloadedError.
+    ``queue_length``: works that may wait; one more raises OverloadedError. ``min_work_ms``: each work takes at least so
+    long, as it would on a slower machine.
     """
 
-    def __init__(self, model: LoadedModel, queue_length: int = 32) -> None:
+    def __init__(self, model: LoadedModel, queue_length: int = 32, min_work_ms: float = 0.0) -> None:
         self.model = model
         self._queue_length = queue_length
+        self._min_work_s = 1e-3 * min_work_ms
         self._changed = threading.Condition()
         # One line for each session, in the order of their turns.
         self._lines: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
@@ -143,6 +145,8 @@ class Engine:
         try:
             with self.model.inference():
                 value = waiting.work.run(self.model)
+            if (left_s := self._min_work_s - (time.perf_counter() - started)) > 0:
+                time.sleep(left_s)
         except torch.OutOfMemoryError:
             logger.exception("out of memory on %s", self.model.device)
             waiting.future.set_exception(

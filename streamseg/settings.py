@@ -123,7 +123,22 @@ class ModelSettings(BaseModel):
     precision: str = Field("auto", description="`auto` (bf16 on CUDA, fp32 elsewhere), `fp32`, `bf16`.")
     compile: bool = Field(False, description="torch.compile the image encoder: a slow start, then faster frames.")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; default: all cores.")
+    min_work_ms: float = Field(
+        0.0, ge=0, le=60_000, description="Every step takes at least so long: to see how a slower machine would do."
+    )
     cache_dir: Path | None = Field(None, description="Where downloaded checkpoints are kept; default: the hub's cache.")
+
+
+class TlsSettings(BaseModel):
+    """Encryption by the service itself, for phones and others that come over a network without a proxy before it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    certificate: Path | None = Field(
+        None, description="Certificate chain as a PEM file; with it the service speaks https and wss only."
+    )
+    key: Path | None = Field(None, description="Its private key as a PEM file; default: the certificate's file.")
+    key_password: SecretStr | None = Field(None, description="What the key is encrypted with, if it is.")
 
 
 class IceServer(BaseModel):
@@ -191,6 +206,7 @@ class Settings(BaseSettings):
         None, description="Where uploaded videos and their results are kept; default: a temporary folder."
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="How much is logged.")
+    tls: TlsSettings = Field(default_factory=TlsSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     limits: Limits = Field(default_factory=Limits)
     refine: RefineOptions = Field(default_factory=RefineOptions)

@@ -56,6 +56,17 @@ def held(engine: Engine) -> Iterator[None]:
     running.result(10)
 
 
+def test_a_work_takes_at_least_as_long_as_on_the_machine_that_is_imitated() -> None:
+    model = SimpleNamespace(device=torch.device("cpu"), inference=contextlib.nullcontext)
+    engine = Engine(model, min_work_ms=60.0)
+    try:
+        done = engine.submit(Call(lambda model: 1), "session").result(10)
+    finally:
+        engine.close()
+    assert done.value == 1
+    assert done.run_ms >= 60.0
+
+
 def test_work_runs_on_the_one_inference_thread_with_the_model(make_engine) -> None:
     engine = make_engine()
     done = [engine.submit(Call(lambda model: (threading.get_ident(), model)), n).result(10) for n in range(3)]

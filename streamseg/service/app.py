@@ -81,7 +81,7 @@ class Service:
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
         """Run the inference thread as long as the application."""
         self.files = await asyncio.to_thread(FileService, self.settings, self.metrics)
-        self.engine = Engine(self.model, self.settings.limits.queue_length)
+        self.engine = Engine(self.model, self.settings.limits.queue_length, min_work_ms=self.settings.model.min_work_ms)
         sweeping = asyncio.create_task(self.files.sweep(), name="streamseg-sweep")
         try:
             yield

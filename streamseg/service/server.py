@@ -8,6 +8,7 @@ import errno
 import logging
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -22,7 +23,7 @@ from streamseg.models.build import LoadedModel, load_model
 from streamseg.service.app import create_app
 from streamseg.service.security import check_bind
 from streamseg.service.websocket import ABORT_EXTENSION
-from streamseg.settings import Settings
+from streamseg.settings import Settings, TlsSettings
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def bind(settings: Settings) -> socket.socket:
     Raises BadSettingError, in one line, where the address cannot be had or must not be.
     """
     check_bind(settings)
+    check_tls(settings.tls)
     host, port = settings.host.strip("[]"), settings.port
     sock = None
     try:
@@ -56,6 +58,29 @@ def bind(settings: Settings) -> socket.socket:
             sock.close()
         raise BadSettingError(_why_not(error, host, port)) from None
     return sock
+
+
+def check_tls(tls: TlsSettings) -> None:
+    """Raise BadSettingError, in one line, for a certificate or key that cannot be used."""
+    if tls.certificate is None:
+        if tls.key is not None:
+            raise BadSettingError("setting tls.certificate: missing, though there is a tls.key")
+        return
+    for name, path in (("certificate", tls.certificate), ("key", tls.key)):
+        if path is not None and not path.is_file():
+            raise BadSettingError(f"setting tls.{name}: the file {path} does not exist")
+    try:
+        # Without a password OpenSSL would ask for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, lambda: _password(tls) or "")
+    except (OSError, ValueError) as error:
+        why = error.reason if isinstance(error, ssl.SSLError) and error.reason else str(error)
+        raise BadSettingError(
+            f"setting tls: {tls.certificate} and its key cannot be used ({why}); both are PEM, and belong together"
+        ) from None
+
+
+def _password(tls: TlsSettings) -> str | None:
+    return None if tls.key_password is None else tls.key_password.get_secret_value()
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:
@@ -104,7 +129,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where a browser of this machine finds the page."""
-        return _url(self.settings.host, self.port)
+        return _url(self.settings, self.port)
 
     def serve(self) -> None:
         """Serve until SIGINT, SIGTERM or ``stop``; a second SIGINT does not wait for what is in work."""
@@ -150,17 +175,18 @@ def run(settings: Settings, on_ready: Callable[[str, LoadedModel], None] | None 
             threads=wanted.threads,
             cache_dir=wanted.cache_dir,
         )
-        url = _url(settings.host, sock.getsockname()[1])
+        url = _url(settings, sock.getsockname()[1])
         Server(settings, model, sock=sock, on_start=None if on_ready is None else lambda: on_ready(url, model)).serve()
     finally:
         sock.close()
 
 
-def _url(host: str, port: int) -> str:
-    name = host.strip("[]")
+def _url(settings: Settings, port: int) -> str:
+    scheme = "http" if settings.tls.certificate is None else "https"
+    name = settings.host.strip("[]")
     if name in ("", "0.0.0.0", "::"):  # noqa: S104
         name = "127.0.0.1"
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 class _Uvicorn(uvicorn.Server):
@@ -218,6 +244,9 @@ def _config(app: Any, settings: Settings) -> uvicorn.Config:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         backlog=BACKLOG,
+        ssl_certfile=settings.tls.certificate,
+        ssl_keyfile=settings.tls.key,
+        ssl_keyfile_password=_password(settings.tls),
         lifespan="on",
         # What is logged and where is decided by the program, not by its web server.
         log_config=None,
