@@ -12,6 +12,7 @@ from metrics import Mask, clip_j_and_f
 
 from streamseg.media.frame import RgbImage
 from streamseg.models.build import LoadedModel
+from streamseg.models.catalog import MODELS, NANO
 from streamseg.models.nano import WEIGHTS_PATH, build_nano, optimise_for_cpu
 from streamseg.models.nano.training.convert import load_checkpoint_into
 from streamseg.models.nano.training.dataset import AnnotatedClips
@@ -29,7 +30,8 @@ def load_nano(weights: Path = WEIGHTS_PATH) -> LoadedModel:
     predictor = build_nano()
     load_checkpoint_into(predictor, weights)
     predictor = optimise_for_cpu(predictor.eval())
-    return LoadedModel("nano", predictor, torch.device("cpu"), "fp32", "", "", int(predictor.image_size))
+    size, spec = int(predictor.image_size), MODELS[NANO]
+    return LoadedModel(NANO, predictor, torch.device("cpu"), "fp32", "", "", size, spec.clicks_in_turn)
 
 
 def evaluation_clips(data_dir: Path) -> dict[str, Clip]:

@@ -6,8 +6,7 @@
 
 Images: up to two largest instances over 150 px each; the click is at the maximum of the distance
 transform, each further click at the centre of the largest error, all given at once; the box is the
-mask's, right and bottom past the last pixel. Counted is the one mask that a caller gets: for one
-click the best of three candidates by predicted IoU, otherwise the single mask.
+mask's, right and bottom past the last pixel. Counted is the mask that `streamseg` gives for it.
 Clips: a prompt on the first frame, tracked forward by `SAM2VideoPredictor`; J and F over the frames
 without first and last. The dev split's clips are made from held-out images.
 """
@@ -20,7 +19,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,10 @@ from annotated_clips import PROMPTS, Clip, Table, clip_figures, evaluation_clips
 from metrics import Mask, iou
 from numpy.typing import NDArray
 from reference_tracker import say
-from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-from streamseg.media.frame import RgbImage
+from streamseg.engine import Engine
+from streamseg.media.frame import Frame, RgbImage
+from streamseg.models.build import LoadedModel
 from streamseg.models.nano import WEIGHTS_PATH
 from streamseg.models.nano.training.clips import ClipMaker
 from streamseg.models.nano.training.dataset import (
@@ -49,6 +49,7 @@ from streamseg.models.nano.training.dataset import (
 from streamseg.models.nano.training.prompts import box_xyxy, centre_click_xy, correction_click
 from streamseg.models.nano.training.scenes import SceneMaker
 from streamseg.models.nano.trunk import TRUNK_NAME
+from streamseg.pipeline import Pipeline
 from streamseg.segmentation.prompts import Prompt
 
 _SMALLEST_INSTANCE_PX = 150
@@ -70,31 +71,28 @@ def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
     return sorted(masks, key=lambda mask: -int(mask.sum()))[:_INSTANCES_PER_IMAGE]
 
 
-def image_figures(model: Any, images: AnnotatedImages, keys: list[str]) -> Table:
+def image_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) -> Table:
     """Mean IoU by source and over all: one click, box, three clicks; and the score's mean error."""
-    predictor = SAM2ImagePredictor(model)
-    cells = model.image_size // 16
-    predictor._bb_feat_sizes = [(4 * cells, 4 * cells), (2 * cells, 2 * cells), (cells, cells)]
+    engine = Engine(model)
     found: dict[str, list[tuple[float, float, float, float]]] = {}
-    for key in keys:
+    for index, key in enumerate(keys):
         rgb, ids = images.load(key)
-        wanted_masks = instances(key, ids)
-        if not wanted_masks:
-            continue
-        predictor.set_image(rgb)
-        for wanted in wanted_masks:
-            box_mask, _ = _ask(predictor, box=np.array(box_xyxy(wanted)))
+        # The very same frame is encoded once.
+        frame, pipeline = Frame(rgb, index, float(index)), Pipeline(engine)
+        for wanted in instances(key, ids):
+            box_mask, _ = _ask(pipeline, frame, box_xyxy_px=box_xyxy(wanted))
             points, labels = [centre_click_xy(wanted)], [1]
-            click_mask, score = _ask(predictor, points, labels)
+            click_mask, score = _ask(pipeline, frame, points, labels)
             mask = click_mask
             for _ in range(2):
                 x, y, label = correction_click(mask, wanted)
                 points, labels = [*points, (x, y)], [*labels, label]
-                mask, _ = _ask(predictor, points, labels)
+                mask, _ = _ask(pipeline, frame, points, labels)
             one = iou(click_mask, wanted)
             found.setdefault(source_of(key), []).append(
                 (one, iou(box_mask, wanted), iou(mask, wanted), abs(score - one))
             )
+    engine.close()
     columns = ("1 click", "box", "3 clicks", "score error")
     table = {source: _means(columns, rows) for source, rows in sorted(found.items())}
     table["all"] = _means(columns, [row for rows in found.values() for row in rows])
@@ -110,22 +108,18 @@ def _means(columns: tuple[str, ...], rows: list[tuple[float, ...]]) -> dict[str,
 
 
 def _ask(
-    predictor: SAM2ImagePredictor,
-    points: list[tuple[int, int]] | None = None,
-    labels: list[int] | None = None,
-    box: NDArray[np.int64] | None = None,
+    pipeline: Pipeline,
+    frame: Frame,
+    points_xy: Sequence[tuple[int, int]] = (),
+    labels: Sequence[int] = (),
+    box_xyxy_px: tuple[int, int, int, int] | None = None,
 ) -> tuple[Mask, float]:
-    one_click = points is not None and len(points) == 1 and box is None
+    pipeline.reset()
     # A pixel's click is at its centre.
-    coordinates = None if points is None else np.array(points) + 0.5
-    masks, scores, _ = predictor.predict(
-        point_coords=coordinates,
-        point_labels=None if labels is None else np.array(labels),
-        box=box,
-        multimask_output=one_click,
-    )
-    best = int(scores.argmax())
-    return masks[best].astype(bool), float(scores[best])
+    points_xy_px = [(x + 0.5, y + 0.5) for x, y in points_xy]
+    pipeline.add_prompt(Prompt(1, 0, points_xy_px, labels, box_xyxy_px))
+    (one,) = pipeline.process(frame).objects
+    return one.mask, one.score
 
 
 @torch.inference_mode()
@@ -213,7 +207,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
     logging.getLogger().setLevel(logging.WARNING)
-    model = load_nano(options.weights).predictor
+    model = load_nano(options.weights)
     tables: dict[str, Table] = {}
     parts: Iterator[tuple[str, Callable[[], Table]]] = _parts(model, options)
     for title, measure in parts:
@@ -223,9 +217,9 @@ def main() -> None:
         options.json.write_text(json.dumps(tables, indent=1))
 
 
-def _parts(model: Any, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Table]]]:
+def _parts(model: LoadedModel, options: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Table]]]:
     if options.only == "cost":
-        yield "cost of a frame, one object", lambda: cost_figures(model)
+        yield "cost of a frame, one object", lambda: cost_figures(model.predictor)
         return
     if options.dev:
         images = training_images(options.data)
@@ -240,7 +234,7 @@ def _parts(model: Any, options: argparse.Namespace) -> Iterator[tuple[str, Calla
         clips = _dev_clips(images, keys) if options.dev else evaluation_clips(options.data)
         yield (
             f"clips, {split}",
-            lambda: clip_figures(lambda rgbs, prompt: track(model, rgbs, prompt), clips, options.prompts),
+            lambda: clip_figures(lambda rgbs, prompt: track(model.predictor, rgbs, prompt), clips, options.prompts),
         )
 
 

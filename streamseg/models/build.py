@@ -35,6 +35,7 @@ class LoadedModel:
 
     ``predictor``: in eval mode on ``device``; it serves videos itself and single images through `image_predictor`.
     ``reason``: one sentence on why this model was taken. ``image_size``: side of the model's square input, pixels.
+    ``clicks_in_turn``: see ``segmentation.decode.decode``.
     """
 
     name: str
@@ -44,6 +45,7 @@ class LoadedModel:
     reason: str
     licence: str
     image_size: int
+    clicks_in_turn: bool = False
 
     @property
     def mask_input_size(self) -> tuple[int, int]:
@@ -127,6 +129,7 @@ def load_model(
         reason=choice.reason,
         licence=choice.licence,
         image_size=int(predictor.image_size),
+        clicks_in_turn=choice.spec.clicks_in_turn,
     )
     if compile:
         _compile_encoder(model)

@@ -25,6 +25,7 @@ class ModelSpec:
     ``repo_id``, ``filename``: the checkpoint on the Hugging Face hub; None where the weights are in the package.
     ``sha256``: hex digest of the checkpoint file; where it is None, the digest that the hub states is trusted.
     ``size_bytes``: of the checkpoint file. ``parameters_m``: millions of parameters, of all parts of the model.
+    ``clicks_in_turn``: several clicks at once are better decoded one after the other.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ModelSpec:
     parameters_m: float
     note: str
     size_bytes: int | None = None
+    clicks_in_turn: bool = False
 
     @property
     def embedded(self) -> bool:
@@ -71,6 +73,7 @@ MODELS: dict[str, ModelSpec] = {
             licence="LICENSE-WEIGHTS (research-use data)",
             parameters_m=5.8,
             note="in the package, for CPUs; weights trained on research-use data",
+            clicks_in_turn=True,
         ),
         _sam2(
             "sam2.1",

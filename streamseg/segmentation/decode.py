@@ -1,13 +1,14 @@
 """Prompts and a coarse previous mask in, coarse masks out: SAM 2's prompt encoder and mask decoder for one frame.
 
 The logits are those of ``SAM2ImagePredictor``, with two differences: objects with equally many prompts are decoded in
-one batch, and the logits stay coarse, so that the work on full-size masks happens outside the model's thread.
+one batch, and the logits stay coarse, so that the work on full-size masks happens outside the model's thread. A model
+that answers several clicks better in turn than at once may ask for that.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
@@ -30,6 +31,8 @@ BOX_LABELS = (2, 3)
 # SAM 2 clamps what it feeds back as a mask prompt to this range.
 LOGIT_RANGE = 32.0
 MASK_PROMPT_LOGIT = 10.0
+# Of many clicks only the last ones are given in turn, the others at once: each turn costs a pass of the decoder.
+MOST_TURNS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,21 @@ class Answer:
 
 
 def decode(
-    model: SAM2Base, embedding: ImageEmbedding, asks: tuple[Ask, ...], frame_size: tuple[int, int], *, multimask: bool
+    model: SAM2Base,
+    embedding: ImageEmbedding,
+    asks: tuple[Ask, ...],
+    frame_size: tuple[int, int],
+    *,
+    multimask: bool,
+    clicks_in_turn: bool = False,
 ) -> list[Answer]:
     """Masks for all ``asks``, in their order. ``frame_size``: (width, height), to which the prompts refer.
 
-    One click without a prior is decoded with three candidates, as is everything with ``multimask``.
+    One click without a prior is decoded with three candidates, as is everything with ``multimask``. ``clicks_in_turn``:
+    of an ask without a prior each click corrects the mask of the ones before it, as clicks of a person do.
     """
+    if clicks_in_turn:
+        asks = _with_former_masks(model, embedding, asks, frame_size)
     groups: dict[tuple[int, bool], list[int]] = defaultdict(list)
     rows = [_tokens(ask, frame_size, model.image_size) for ask in asks]
     for place, (ask, (points, _)) in enumerate(zip(asks, rows, strict=True)):
@@ -80,6 +92,26 @@ def decode(
             for place, one_logits, one_scores in zip(batch, logits, scores, strict=True):
                 answers[place] = Answer(asks[place].object_id, one_logits, one_scores, int(one_scores.argmax()))
     return [answers[place] for place in range(len(asks))]
+
+
+def _with_former_masks(
+    model: SAM2Base, embedding: ImageEmbedding, asks: tuple[Ask, ...], frame_size: tuple[int, int], turns: int = 1
+) -> tuple[Ask, ...]:
+    """The asks, each with the mask of all its clicks but the last one as its prior."""
+    former = {
+        place: replace(ask, points=ask.points[:-1], labels=ask.labels[:-1])
+        for place, ask in enumerate(asks)
+        # What only says what the object is not gives no mask to go on from.
+        if ask.prior is None and ask.points and (ask.box is not None or 1 in ask.labels[:-1])
+    }
+    if not former:
+        return asks
+    shorter = tuple(former.values())
+    if turns < MOST_TURNS:
+        shorter = _with_former_masks(model, embedding, shorter, frame_size, turns + 1)
+    answers = decode(model, embedding, shorter, frame_size, multimask=False)
+    priors = dict(zip(former, (as_prior(answer.logits[answer.best]) for answer in answers), strict=True))
+    return tuple(replace(ask, prior=priors.get(place, ask.prior)) for place, ask in enumerate(asks))
 
 
 def _decode_batch(

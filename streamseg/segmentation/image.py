@@ -226,7 +226,9 @@ class ImageSegmenter:
         if embedding is None:
             embedding = embed(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
         size = (frame.width, frame.height)
-        answers = decode(model.predictor, embedding, asks, size, multimask=self._multimask)
+        answers = decode(
+            model.predictor, embedding, asks, size, multimask=self._multimask, clicks_in_turn=model.clicks_in_turn
+        )
         with self._lock:
             self._last = (frame, embedding)
             for one, said, answer in zip(open_objects, applied, answers, strict=True):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from streamseg.models.build import LoadedModel
-from streamseg.segmentation.decode import Ask, decode, mask_as_prior
+from streamseg.segmentation.decode import MOST_TURNS, Ask, decode, mask_as_prior
 from streamseg.segmentation.embedding import MEAN, STD, ImageEmbedding, embed, to_model_input
 
 WIDTH, HEIGHT = 320, 200
@@ -97,6 +97,45 @@ def test_a_fed_back_mask_gives_the_reference_s_logits(model: LoadedModel, refere
             np.array([[140.0, 100.0]]), np.array([1]), mask_input=prior[None], multimask_output=False
         )
     np.testing.assert_allclose(np.clip(answer.logits, -32, 32), logits, atol=1e-3)
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+def test_clicks_in_turn_correct_the_mask_of_the_clicks_before(model: LoadedModel, reference, embedding, boxed) -> None:
+    points, labels = np.array([[140.0, 100.0], [90.0, 60.0], [20.0, 20.0]]), np.array([1, 1, 0])
+    box = (80.0, 50.0, 200.0, 150.0) if boxed else None
+    ask = Ask(1, points=tuple(map(tuple, points.tolist())), labels=tuple(labels.tolist()), box=box)
+    with model.inference():
+        (answer,) = decode(model.predictor, embedding, (ask,), (WIDTH, HEIGHT), multimask=False, clicks_in_turn=True)
+        prior = None
+        for count in range(0 if boxed else 1, 4):
+            _, scores, logits = reference.predict(
+                points[:count] if count else None,
+                labels[:count] if count else None,
+                box=None if box is None else np.array(box),
+                mask_input=prior,
+                multimask_output=count == 1 and not boxed,
+            )
+            prior = logits[[int(np.argmax(scores))]]
+    np.testing.assert_allclose(np.clip(answer.logits, -32, 32), prior, atol=1e-2)
+
+
+def test_clicks_that_only_take_away_are_given_at_once(model: LoadedModel, embedding) -> None:
+    ask = Ask(1, points=((140.0, 100.0), (20.0, 20.0)), labels=(0, 0))
+    with model.inference():
+        (plain,), (turns,) = (
+            decode(model.predictor, embedding, (ask,), (WIDTH, HEIGHT), multimask=False, clicks_in_turn=in_turn)
+            for in_turn in (False, True)
+        )
+    assert np.array_equal(plain.logits, turns.logits)
+
+
+def test_many_clicks_take_no_more_than_some_turns(model: LoadedModel, embedding) -> None:
+    passes = []
+    watching = model.predictor.sam_mask_decoder.register_forward_hook(lambda *_: passes.append(1))
+    ask = Ask(1, points=((140.0, 100.0),) * 64, labels=(1,) * 64)
+    with watching, model.inference():
+        decode(model.predictor, embedding, (ask, ask), (WIDTH, HEIGHT), multimask=False, clicks_in_turn=True)
+    assert len(passes) == 1 + MOST_TURNS
 
 
 def test_objects_decoded_together_get_what_each_gets_alone(model: LoadedModel, embedding) -> None:
