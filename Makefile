@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STREAMSEG := $(BIN)/streamseg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test lint format types unit browser schema clean
+.PHONY: help setup setup-dev serve test lint format types unit browser rtsp-server schema clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,11 +36,14 @@ format: setup-dev ## Format the code
 types: setup-dev
 	$(BIN)/mypy
 
-unit: setup-dev browser
+unit: setup-dev browser rtsp-server
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile
 
 browser:
 	@tests/e2e/install_chromium.sh || true
+
+rtsp-server:
+	@tests/media/install_rtsp_server.sh || true
 
 schema: setup-dev ## Write docs/protocol.schema.json
 	$(BIN)/python -m streamseg.service.protocol > docs/protocol.schema.json

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamseg.errors import StreamsegError
     from streamseg.live import Session
     from streamseg.media.frame import Frame
+    from streamseg.media.network import NetworkOptions
     from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult
     from streamseg.segmentation.prompts import Prompt
     from streamseg.segmentation.refine import RefineOptions
@@ -26,6 +27,7 @@ _HOMES = {
     "load": "streamseg.api",
     "StreamsegError": "streamseg.errors",
     "Frame": "streamseg.media.frame",
+    "NetworkOptions": "streamseg.media.network",
     "Candidate": "streamseg.segmentation.masks",
     "FrameResult": "streamseg.segmentation.masks",
     "MaskRegion": "streamseg.segmentation.masks",
@@ -42,6 +44,7 @@ __all__ = [
     "FrameResult",
     "MaskRegion",
     "Model",
+    "NetworkOptions",
     "ObjectResult",
     "Prompt",
     "RefineOptions",

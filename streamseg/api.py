@@ -15,8 +15,11 @@ from streamseg.backwards import EarlierAnswers, track_backwards
 from streamseg.engine import Engine
 from streamseg.errors import BadPromptError, BadSettingError
 from streamseg.live import Session, with_rejected
+from streamseg.media.addresses import is_stream_url
 from streamseg.media.frame import Frame
 from streamseg.media.image import ImageLimits, decode_image
+from streamseg.media.network import NetworkOptions
+from streamseg.media.network_reader import NetworkReader
 from streamseg.media.sampling import Choice, Sampling
 from streamseg.media.video import VideoLimits, VideoReader
 from streamseg.models.build import LoadedModel, load_model
@@ -124,8 +127,9 @@ class Model:
         score_threshold: float | None = None,
         refine: RefineOptions | None = None,
         limits: VideoLimits | None = None,
+        network: NetworkOptions | None = None,
     ) -> Iterator[FrameResult]:
-        """Masks on every frame of a recording, as they come; memory does not grow with its length.
+        """Masks on every frame of a recording or stream, as they come; memory does not grow with its length.
 
         ``source``: path or file object of a video, or RGB arrays uint8 (H, W, 3) (their time is their index, as they
         have none) or Frames. Each prompt is applied to its own frame. ``mode``: ``track`` follows objects with SAM 2's
@@ -133,9 +137,13 @@ class Model:
         on the one before. ``every`` Nth frame, or at most ``fps`` a second, from ``start_s`` to ``end_s``; with
         ``hold`` the frames between are given too, with the last masks and marked ``held``. ``backwards``: first track
         each object from its first prompt back to the start, which needs a path or a file object and the mode ``track``.
-        Closing the iterator ends its threads. Raises UnsupportedMediaError, TooLargeError, NotFoundError,
+        An address (``rtsp://``, ``rtsps://``, ``http://``, ``https://``), read as ``network`` says, is a live stream:
+        each result is of the newest picture, those between are left out (``index`` counts them), a lost connection is
+        tried again, and it goes on until the iterator is closed, ``end_s`` is reached or what is there ends. Closing
+        the iterator ends its threads. Raises UnsupportedMediaError, TooLargeError, NotFoundError,
         BadPromptError (a prompt that does not fit the frame, or under which nothing is found, where there is no other
-        object; otherwise it is in ``rejected`` of that frame's result), BadSettingError.
+        object; otherwise it is in ``rejected`` of that frame's result), BadSettingError, and of addresses
+        AddressRefusedError and StreamUnavailableError.
         """
         asked = list(prompts)
         if not asked:
@@ -150,9 +158,11 @@ class Model:
             refine=refine or RefineOptions(),
             track=track or TrackOptions(),
         )
-        if backwards and (mode != "track" or not _is_file(source)):
+        if backwards and (mode != "track" or not _is_file(source) or _is_address(source)):
             raise BadSettingError('backwards needs a path or a file object, and the mode "track"')
-        return self._stream(source, asked, sampling, always, options, limits, backwards)
+        if network is None:
+            network = NetworkOptions(max_pixels=(limits or VideoLimits()).max_pixels)
+        return self._stream(source, asked, sampling, always, options, limits, backwards, network)
 
     def _stream(
         self,
@@ -163,7 +173,9 @@ class Model:
         options: StreamOptions,
         limits: VideoLimits | None,
         backwards: bool,
+        network: NetworkOptions,
     ) -> Iterator[FrameResult]:
+        is_live = _is_address(source)
         with ExitStack() as stack:
             pipeline = Pipeline(self.engine, options)
             stack.callback(pipeline.close)
@@ -174,13 +186,18 @@ class Model:
                 )
                 earlier = stack.enter_context(closing(answers)).get
             if _is_file(source):
-                reader = stack.enter_context(VideoReader(cast("str | Path | BinaryIO", source), limits=limits))
+                reader: VideoReader | NetworkReader
+                if is_live:
+                    reader = NetworkReader(cast("str", source), options=network)
+                else:
+                    reader = VideoReader(cast("str | Path | BinaryIO", source), limits=limits)
+                stack.enter_context(closing(reader))
                 for prompt in prompts:
                     prompt.check(reader.info.width, reader.info.height)
                 frames = reader.frames(sampling, always)
             else:
                 frames = _sampled(cast("Iterable[NDArray[Any] | Frame]", source), sampling, always)
-            results = stack.enter_context(closing(segment_stream(pipeline, frames, prompts, earlier)))
+            results = stack.enter_context(closing(segment_stream(pipeline, frames, prompts, earlier, live=is_live)))
             for _, result in results:
                 yield with_rejected(result, pipeline.take_rejected())
 
@@ -243,6 +260,10 @@ class Model:
 
 def _is_file(source: object) -> bool:
     return isinstance(source, str | Path) or hasattr(source, "read")
+
+
+def _is_address(source: object) -> bool:
+    return isinstance(source, str) and is_stream_url(source)
 
 
 def _sampled(

@@ -163,3 +163,17 @@ class ConnectionLostError(StreamsegError):
 
     code = "connection_lost"
     http_status = 503
+
+
+class AddressRefusedError(StreamsegError):
+    """An address that may not be opened, or one of a kind that cannot be."""
+
+    code = "address_refused"
+    http_status = 403
+
+
+class StreamUnavailableError(StreamsegError):
+    """A network stream that cannot be had: no such host, no answer, wrong password, no such stream."""
+
+    code = "stream_unavailable"
+    http_status = 502

@@ -16,6 +16,8 @@ from streamseg.backwards import EarlierAnswers, track_backwards
 from streamseg.errors import BadSettingError, CancelledWorkError, StreamsegError
 from streamseg.export.recording import RecordingSink
 from streamseg.media.audio import extract_audio
+from streamseg.media.network import NetworkOptions
+from streamseg.media.network_reader import NetworkReader
 from streamseg.media.sampling import Choice, Sampling
 from streamseg.media.untrusted import UntrustedVideo, extract_audio_untrusted
 from streamseg.media.video import VideoInfo, VideoLimits, VideoReader
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from streamseg.segmentation.prompts import Prompt
 
 VideoSource: TypeAlias = "str | Path | BinaryIO"
+Reader: TypeAlias = "VideoReader | UntrustedVideo | NetworkReader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,8 @@ class RecordingJob:
 
     ``source``: a path or an open file. ``prompts``: each for its own frame. ``folder``: where results go (it must
     exist), in ``formats`` (see ``RecordingSink``); without formats nothing is written. ``untrusted``: decode in a child
-    process. ``backwards``: also track each object from its first prompt to the start (mode ``track``).
+    process. ``backwards``: also track each object from its first prompt to the start (mode ``track``). ``network``:
+    ``source`` is the address of a stream, to be read like that; it goes on until ``sampling`` or the caller ends it.
     """
 
     source: VideoSource
@@ -80,6 +84,7 @@ class RecordingJob:
     limits: VideoLimits | None = None
     untrusted: bool = False
     backwards: bool = False
+    network: NetworkOptions | None = None
 
     def run(
         self,
@@ -99,6 +104,8 @@ class RecordingJob:
         stop = cancelled or Event()
         if self.backwards and pipeline.options.mode != "track":
             raise BadSettingError('backwards is for the mode "track"')
+        if self.backwards and self.network is not None:
+            raise BadSettingError("backwards is for recordings: a stream cannot be read again")
         with self._earlier(pipeline, on_progress, stop) as earlier, _open(self, stop) as reader:
             self._check_prompts(reader.info)
             if on_info is not None:
@@ -113,7 +120,7 @@ class RecordingJob:
     def _run(
         self,
         pipeline: Pipeline,
-        reader: VideoReader | UntrustedVideo,
+        reader: Reader,
         audio: Path | None,
         earlier: EarlierAnswers | None,
         began_s: float,
@@ -142,6 +149,7 @@ class RecordingJob:
                     self._frames(reader, stop, self.sampling),
                     self.prompts,
                     None if earlier is None else earlier.get,
+                    live=self.network is not None,
                 )
             ) as results,
         ):
@@ -175,9 +183,7 @@ class RecordingJob:
             lost=lost,
         )
 
-    def _frames(
-        self, reader: VideoReader | UntrustedVideo, stop: Event, sampling: Sampling
-    ) -> Iterator[tuple[Frame, Choice]]:
+    def _frames(self, reader: Reader, stop: Event, sampling: Sampling) -> Iterator[tuple[Frame, Choice]]:
         always = {prompt.frame for prompt in self.prompts}
         try:
             for chosen in reader.frames(sampling, always):
@@ -223,7 +229,7 @@ class RecordingJob:
             yield answers
 
     @contextmanager
-    def _sound(self, reader: VideoReader | UntrustedVideo, stop: Event) -> Iterator[Path | None]:
+    def _sound(self, reader: Reader, stop: Event) -> Iterator[Path | None]:
         """A temporary file with the sound for the overlay, if there is any."""
         if "overlay" not in self.formats or not reader.info.has_audio:
             yield None
@@ -258,7 +264,9 @@ class RecordingJob:
         return Progress(frames, total, last_s, fps, took_s * (total - frames) / frames)
 
 
-def _open(job: RecordingJob, stop: Event) -> VideoReader | UntrustedVideo:
+def _open(job: RecordingJob, stop: Event) -> Reader:
+    if job.network is not None:
+        return NetworkReader(str(job.source), options=job.network, cancelled=stop)
     if job.untrusted:
         return UntrustedVideo(job.source, limits=job.limits, cancelled=stop)
     return VideoReader(job.source, limits=job.limits)

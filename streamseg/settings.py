@@ -22,7 +22,9 @@ from pydantic_settings import (
 )
 
 from streamseg.errors import BadMessageError, BadSettingError
+from streamseg.media.addresses import AddressRule
 from streamseg.media.image import ImageLimits
+from streamseg.media.network import NetworkOptions
 from streamseg.media.video import VideoLimits
 from streamseg.segmentation.prompts import PromptLimits
 from streamseg.segmentation.refine import RefineOptions
@@ -185,6 +187,46 @@ class WebrtcSettings(BaseModel):
     )
 
 
+class NetworkSettings(BaseModel):
+    """Streams of network cameras, opened by the service where a client asks for them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool = Field(False, description="Whether clients may name an address; see docs/network.md.")
+    allow: list[str] = Field(
+        default_factory=list,
+        description="Hosts that may be opened: names, addresses, networks like `192.168.1.0/24`; all else is refused.",
+    )
+    max_streams: int = Field(4, ge=1, description="Streams open at a time; one more is `overloaded`.")
+    connect_timeout_s: float = Field(
+        10.0, gt=0, le=120, description="A host that has not answered for so long is `stream_unavailable`."
+    )
+    read_timeout_s: float = Field(10.0, gt=0, le=120, description="A stream without a picture for so long is lost.")
+    reconnect_max_s: float = Field(
+        30.0, ge=0.5, le=3600, description="A lost stream is tried again after waits that grow up to this."
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _check_allow(cls, allow: list[str]) -> list[str]:
+        try:
+            AddressRule(allow)
+        except BadSettingError as error:
+            raise ValueError(error.message) from None
+        return allow
+
+    def rule(self) -> AddressRule:
+        return AddressRule(self.allow)
+
+    def options(self, max_pixels: int) -> NetworkOptions:
+        return NetworkOptions(
+            connect_timeout_s=self.connect_timeout_s,
+            read_timeout_s=self.read_timeout_s,
+            reconnect_max_s=self.reconnect_max_s,
+            max_pixels=max_pixels,
+        )
+
+
 class Settings(BaseSettings):
     """All settings of the service."""
 
@@ -212,6 +254,7 @@ class Settings(BaseSettings):
     refine: RefineOptions = Field(default_factory=RefineOptions)
     track: TrackOptions = Field(default_factory=TrackOptions)
     webrtc: WebrtcSettings = Field(default_factory=WebrtcSettings)
+    network: NetworkSettings = Field(default_factory=NetworkSettings)
 
     @classmethod
     def settings_customise_sources(

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
@@ -40,19 +41,24 @@ def segment_stream(
     frames: Iterable[Chosen],
     prompts: Sequence[Prompt] = (),
     earlier: Callable[[int], list[Answer]] | None = None,
+    *,
+    live: bool = False,
 ) -> Generator[tuple[Frame, FrameResult], None, None]:
     """Segment the chosen frames of a source, in order.
 
     ``frames``: frames with what is to be done with each (``VideoReader.frames``). Each of ``prompts`` is applied to its
     own frame, or to the next one that comes, if sampling left that one out. Every object has its place in all results,
     in the order of the prompts; it is ``lost`` before its first prompt, unless ``earlier`` knows of it on a
-    frame of that index. Closing the iterator ends its threads.
+    frame of that index. ``live``: nothing is read ahead, and each result comes before the next frame is asked for: of a
+    source that gives its newest frame, frames that wait here would be old ones. Closing the iterator ends its threads.
     """
     order = tuple(dict.fromkeys(prompt.object_id for prompt in prompts))
     waiting = list(prompts)
     results: deque[Future[tuple[Frame, FrameResult]]] = deque()
     finisher = _Finisher(pipeline, order, earlier)
-    with _Ahead(frames, FRAMES_AHEAD) as ahead, ThreadPoolExecutor(1, "streamseg-finish") as pool:
+    in_work = 1 if live else FRAMES_IN_WORK
+    reading = nullcontext(_timed(frames)) if live else _Ahead(frames, FRAMES_AHEAD)
+    with reading as ahead, ThreadPoolExecutor(1, "streamseg-finish") as pool:
         try:
             for (frame, choice), decode_ms in ahead:
                 if choice is Choice.HOLD:
@@ -62,13 +68,21 @@ def segment_stream(
                     waiting = [prompt for prompt in waiting if prompt.frame > frame.index]
                     answers = submit_patiently(pipeline, frame, due)
                     results.append(pool.submit(finisher.finish, frame, answers, decode_ms))
-                while len(results) >= FRAMES_IN_WORK:
+                while len(results) >= in_work:
                     yield results.popleft().result()
             while results:
                 yield results.popleft().result()
         finally:
             for result in results:
                 result.cancel()
+
+
+def _timed(source: Iterable[T]) -> Iterator[tuple[T, float]]:
+    """Each item with the ms it took."""
+    began = time.perf_counter()
+    for item in source:
+        yield item, 1e3 * (time.perf_counter() - began)
+        began = time.perf_counter()
 
 
 def submit_patiently(pipeline: Pipeline, frame: Frame, prompts: Sequence[Prompt]) -> Future[Submitted]:

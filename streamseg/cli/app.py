@@ -98,8 +98,11 @@ def serve(
 def segment(
     context: typer.Context,
     inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="INPUT...", help="Pictures, videos, and folders of them (without their subfolders)."),
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...",
+            help="Pictures, videos, folders of them (without their subfolders), and addresses of network cameras.",
+        ),
     ] = None,
     point: Annotated[
         list[str] | None,
@@ -257,7 +260,8 @@ def segment(
 ) -> None:
     """Segment pictures and videos: masks and overlays of what is pointed at, the same prompts on each.
 
-    Ctrl-C while a video is in work finishes its files as far as they are; twice quits at once.
+    Ctrl-C while a video is in work finishes its files as far as they are; twice quits at once. An address (rtsp://,
+    rtsps://, http://, https://) is a live stream, which goes on until --end or Ctrl-C.
 
     Exit status: 0 all done, 1 some inputs failed, 2 wrong usage or nothing done, 130 interrupted.
     """

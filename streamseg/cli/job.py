@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -13,7 +14,7 @@ from streamseg.cli.console import WrongUsageError
 from streamseg.cli.outputs import OutputFolder, read_formats
 from streamseg.cli.prompt_options import read_prompts, read_time, read_window
 from streamseg.cli.samples import Sample, find_samples
-from streamseg.errors import BadPromptError, NotFoundError, StreamsegError
+from streamseg.errors import BadPromptError, BadSettingError, NotFoundError, StreamsegError
 
 if TYPE_CHECKING:
     from streamseg.media.sampling import Sampling
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 class Job:
     """What is asked for, checked as far as that goes without a file."""
 
-    inputs: tuple[Path, ...]
+    inputs: tuple[str, ...]
     samples: tuple[Sample, ...]
     prompts: tuple[Prompt, ...]
     out: OutputFolder
@@ -46,7 +47,7 @@ class Job:
     def from_options(
         cls,
         *,
-        inputs: Sequence[Path],
+        inputs: Sequence[str],
         prompt_options: Sequence[tuple[str, str]],
         sample: bool,
         sample_clip: bool,
@@ -69,7 +70,7 @@ class Job:
 
         with_samples = sample or sample_clip
         if not inputs and not with_samples:
-            raise WrongUsageError("nothing to segment: give pictures, videos or folders, or --sample")
+            raise WrongUsageError("nothing to segment: give pictures, videos, folders or addresses, or --sample")
         prompts = read_prompts(prompt_options)
         if not prompts and not with_samples:
             raise WrongUsageError("say what to segment: --point X,Y, --box X1,Y1,X2,Y2 or --mask FILE")
@@ -107,22 +108,38 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file to segment, or the reason why an input is none."""
+    """One file or stream to segment, or the reason why an input is none.
+
+    ``path``: of a stream, only what its results are named after; its address is ``url``.
+    """
 
     path: Path
     kind: Literal["picture", "video"] = "picture"
     sample: Sample | None = None
     problem: StreamsegError | None = None
+    url: str | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The input as it may be shown."""
+        from streamseg.media.addresses import redacted
+
+        return str(self.path) if self.url is None else redacted(self.url)
 
 
 def list_items(job: Job) -> list[Item]:
-    """Files as they are, folders as the pictures and videos right in them, in the order of their names."""
+    """Files and addresses as they are, folders as the pictures and videos right in them, by name."""
+    from streamseg.media.addresses import is_stream_url
     from streamseg.media.containers import VIDEO_SUFFIXES
     from streamseg.media.image import IMAGE_SUFFIXES
 
     taken = IMAGE_SUFFIXES | VIDEO_SUFFIXES
     items = [_item(job, one.path, one) for one in job.samples]
-    for path in job.inputs:
+    for given in job.inputs:
+        if is_stream_url(given):
+            items.append(_stream(job, given))
+            continue
+        path = Path(given)
         if not path.exists():
             items.append(Item(path, problem=NotFoundError("no such file")))
             continue
@@ -148,6 +165,22 @@ def _item(job: Job, path: Path, sample: Sample | None = None) -> Item:
     if later is not None:
         problem = BadPromptError(f"--frame {later} is for videos: a picture has the frame 0 only")
     return Item(path, "picture", sample, problem)
+
+
+def _stream(job: Job, url: str) -> Item:
+    from streamseg.media.addresses import StreamUrl
+
+    problem: StreamsegError | None = None
+    name = "stream"
+    try:
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", StreamUrl.parse(url).host)
+    except StreamsegError as error:
+        problem = error
+    if job.backwards:
+        problem = BadSettingError("--backwards is for recordings: a stream cannot be read again")
+    elif job.untrusted:
+        problem = BadSettingError("--untrusted is for files: a stream is decoded in this process")
+    return Item(Path(f"{name}.stream"), "video", problem=problem, url=url)
 
 
 def own_limits() -> VideoLimits:

@@ -58,6 +58,7 @@ class _Here:
         )
 
     def video(self, item: Item, folder: Path, progress: VideoProgress, cancelled: Event) -> Outcome:
+        from streamseg.media.network import NetworkOptions
         from streamseg.media.video import VideoReader
         from streamseg.pipeline import Pipeline, StreamOptions
         from streamseg.recording import Progress, RecordingJob
@@ -83,7 +84,7 @@ class _Here:
             mode=job.mode, score_threshold=job.score_threshold, refine=self.refine, track=self.settings.track
         )
         recording = RecordingJob(
-            item.path,
+            item.path if item.url is None else item.url,
             prompts,
             folder,
             formats=frozenset(job.out.formats),
@@ -92,6 +93,7 @@ class _Here:
             limits=self.settings.limits.video() if job.untrusted else own_limits(),
             untrusted=job.untrusted,
             backwards=job.backwards,
+            network=None if item.url is None else NetworkOptions(),
         )
         with contextlib.closing(Pipeline(self.model.engine, options, limits)) as pipeline:
             done = recording.run(pipeline, on_info=prepare, on_progress=tell, cancelled=cancelled)

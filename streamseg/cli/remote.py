@@ -18,7 +18,7 @@ from streamseg.cli.backend import Backend, Outcome
 from streamseg.cli.console import note
 from streamseg.cli.job import Item, Job, own_limits
 from streamseg.cli.progress import VideoProgress
-from streamseg.errors import BadMessageError
+from streamseg.errors import BadMessageError, BadSettingError
 
 if TYPE_CHECKING:
     from streamseg.client import Client, RemoteProgress, RemoteSummary
@@ -59,6 +59,8 @@ class _AtServer:
     def video(self, item: Item, folder: Path, progress: VideoProgress, cancelled: Event) -> Outcome:
         from streamseg.media.video import VideoReader
 
+        if item.url is not None:
+            raise BadSettingError("a server is sent files: leave out --server to segment a stream in this process")
         job, formats = self.job, self.job.out.formats
         prompts: Sequence[Prompt] = job.prompts
         if not prompts or not job.untrusted:

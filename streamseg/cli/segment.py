@@ -62,13 +62,13 @@ def _run_all(job: Job, items: Sequence[Item], settings: Settings, backend: Backe
                     done += 1
                 except StreamsegError as error:
                     failed += 1
-                    note(f"{item.path}: {error.code}: {one_line(error.message)}")
+                    note(f"{item.shown}: {error.code}: {one_line(error.message)}")
                 except BrokenPipeError:
                     # Whoever read our lines has gone; that is no failure of an input.
                     raise
                 except OSError as error:
                     failed += 1
-                    note(f"{item.path}: the results cannot be written: {error.strerror or error}")
+                    note(f"{item.shown}: the results cannot be written: {error.strerror or error}")
                 display.advance()
         except KeyboardInterrupt:
             interrupted = True
@@ -111,22 +111,22 @@ def _segment_picture(job: Job, item: Item, settings: Settings, backend: Backend)
 
 def _segment_video(job: Job, item: Item, backend: Backend, display: Display) -> bool:
     folder = job.out.folder_for(item.path.stem)
-    progress = display.video(item.path.name)
+    progress = display.video(item.path.name if item.url is None else item.shown)
     try:
         with interrupts_as_event() as cancelled:
             outcome = backend.video(item, folder, progress, cancelled)
     except StreamsegError as error:
         if not cancelled.is_set():
             raise
-        note(f"{item.path}: {error.code}: {one_line(error.message)}")
+        note(f"{item.shown}: {error.code}: {one_line(error.message)}")
         return False
     finally:
         progress.close()
     for problem in outcome.problems:
-        note(f"{item.path}: note: {one_line(problem)}")
+        note(f"{item.shown}: note: {one_line(problem)}")
     if not outcome.frames and not outcome.interrupted:
         raise BadSettingError("there is no frame between --start and --end")
-    say(f"{item.path} -> {folder}/: {_describe(outcome)}")
+    say(f"{item.shown} -> {folder}/: {_describe(outcome)}")
     return not outcome.interrupted
 
 

@@ -29,7 +29,7 @@ VIDEO_CODECS: Final = frozenset(
     | {"prores", "dnxhd", "dvvideo"}
 )
 # Decoders that may look into a stream while the file is opened: names of implementations, sound among them.
-_DECODERS = ",".join(
+DECODERS = ",".join(
     sorted(
         VIDEO_CODECS
         | {"libdav1d", "mpegvideo", "flv"}
@@ -86,27 +86,45 @@ class LibavPicture:
 
 
 class LibavVideo:
-    """The video track of one file. Counts what goes wrong while ``pictures`` is read; it can be read once."""
+    """The video track of one file or stream. Counts what goes wrong while it is read, which can be done once."""
 
-    def __init__(self, file: BinaryIO, container: str, max_pixels: int) -> None:
-        """``container``: as ``sniff_container`` names it. Raises UnsupportedMediaError and TooLargeError."""
+    def __init__(
+        self, container: InputContainer, max_pixels: int, *, only_dts: bool = False, live: bool = False
+    ) -> None:
+        """``container`` is closed together with this. ``live``: no picture is held back for the sake of speed.
+
+        Raises UnsupportedMediaError and TooLargeError.
+        """
         self.damaged = 0
         self.read_failures = 0
         self._max_pixels = max_pixels
         # AVI stores no times of presentation; what is guessed in their place is wrong for reordered pictures.
-        self._only_dts = container == "avi"
+        self._only_dts = only_dts
         self._dts: list[int] = []
         self._reformatter = VideoReformatter()
-        self._container = _open(file, container, max_pixels)
+        self._container = container
         try:
             self._stream = _video_stream(self._container)
-            self._prepare()
+            self._prepare(live)
         except BaseException:
             self._container.close()
             raise
 
+    @classmethod
+    def open_file(cls, file: BinaryIO, container: str, max_pixels: int) -> LibavVideo:
+        """``container``: as ``sniff_container`` names it. Raises UnsupportedMediaError and TooLargeError."""
+        return cls(_open(file, container, max_pixels), max_pixels, only_dts=container == "avi")
+
     def close(self) -> None:
         self._container.close()
+
+    def packets(self) -> Iterator[Any]:
+        """The track as it is stored, for ``decode``; raises what FFmpeg raises."""
+        return self._container.demux(self._stream)
+
+    def decode_keyframes_only(self, wanted: bool) -> None:
+        """Leave out all pictures that need others, from the next packet on; for whoever is late."""
+        self._stream.codec_context.skip_frame = "NONKEY" if wanted else "DEFAULT"
 
     @property
     def codec(self) -> str:
@@ -164,8 +182,8 @@ class LibavVideo:
             # An empty packet would end the decoding; AVI has them for "the picture before, again".
             if packet.size:
                 failures = 0
-                yield from self._decode(packet)
-        yield from self._decode(None)
+                yield from self.decode(packet)
+        yield from self.decode(None)
 
     def to_rgb(self, frame: VideoFrame) -> RgbImage:
         try:
@@ -183,7 +201,7 @@ class LibavVideo:
             ) from error
         return orient(cast(RgbImage, converted.to_ndarray()), _orientation(frame))
 
-    def _prepare(self) -> None:
+    def _prepare(self, live: bool) -> None:
         context = self._stream.codec_context
         self._check_pixels(context.width, context.height)
         for stream in self._container.streams:
@@ -191,9 +209,10 @@ class LibavVideo:
                 stream.discard = Discard.all
         # Else packets without a time are held back until one with a time comes, and that may be never.
         self._container.flags &= ~cast(Any, Flags.gen_pts).value
-        context.thread_type = ThreadType.AUTO
+        # Threads that share out frames hand each of them out later by as many frames as there are threads.
+        context.thread_type = ThreadType.SLICE if live else ThreadType.AUTO
         context.thread_count = min(_MAX_THREADS, os.cpu_count() or 1)
-        context.options = {"max_pixels": str(_coded_pixels(self._max_pixels))}
+        context.options = {"max_pixels": str(coded_pixels(self._max_pixels))}
 
     def _raise_if_too_large(self, error: av.FFmpegError) -> None:
         # A decoder that refuses a picture for its size remembers that size, or forgets every size.
@@ -209,7 +228,8 @@ class LibavVideo:
         if width * height > self._max_pixels:
             too_many_pixels(width, height, self._max_pixels)
 
-    def _decode(self, packet: Any) -> Iterator[LibavPicture]:
+    def decode(self, packet: Any) -> Iterator[LibavPicture]:
+        """The pictures that ``packet`` completes; None: those that are still held back. Damaged ones are counted."""
         if packet is not None and packet.dts is not None and (packet.pts is None or self._only_dts):
             heapq.heappush(self._dts, packet.dts)
             if len(self._dts) > _MAX_OPEN_DTS:
@@ -265,8 +285,8 @@ def _open(file: BinaryIO, container: str, max_pixels: int) -> InputContainer:
             NamelessFile(file),
             "r",
             format=container,
-            options={"max_pixels": str(_coded_pixels(max_pixels))},
-            container_options={"protocol_whitelist": "none", "codec_whitelist": _DECODERS},
+            options={"max_pixels": str(coded_pixels(max_pixels))},
+            container_options={"protocol_whitelist": "none", "codec_whitelist": DECODERS},
             metadata_errors="replace",
             buffer_size=_READ_BYTES,
             io_open=refuse_other_files,
@@ -322,7 +342,7 @@ def _raise_if_out_of_memory(error: av.FFmpegError) -> None:
         raise TooLargeError("decoding this video needs more memory than there is") from error
 
 
-def _coded_pixels(max_pixels: int) -> int:
+def coded_pixels(max_pixels: int) -> int:
     # Pictures are coded in whole blocks and cropped; what is shown is checked against the limit itself.
     return min(max_pixels + max_pixels // 4 + 65536, 2**31 - 1)
 

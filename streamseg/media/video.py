@@ -160,7 +160,7 @@ class VideoReader:
                 if rgb is not None:
                     if rgb.shape[1::-1] != size:
                         resized = resized or (rgb.shape[1], rgb.shape[0])
-                        rgb = _resize(rgb, size)
+                        rgb = resize(rgb, size)
                     yield Frame(rgb, index, time_s), choice
                 index += 1
         finally:
@@ -180,7 +180,7 @@ class VideoReader:
         self._video = (
             WebpVideo(self._file, max_pixels)
             if self._container == "webp"
-            else LibavVideo(self._file, self._container, max_pixels)
+            else LibavVideo.open_file(self._file, self._container, max_pixels)
         )
         pictures: Iterator[LibavPicture | WebpPicture] = self._video.pictures()
         first = next(pictures, None)
@@ -312,6 +312,7 @@ def _drain(pictures: deque[Any]) -> Iterator[Any]:
         yield pictures.popleft()
 
 
-def _resize(rgb: RgbImage, size: tuple[int, int]) -> RgbImage:
+def resize(rgb: RgbImage, size: tuple[int, int]) -> RgbImage:
+    """``rgb`` scaled to ``size`` (width, height)."""
     shrinks = rgb.shape[1] * rgb.shape[0] > size[0] * size[1]
     return cast(RgbImage, cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))

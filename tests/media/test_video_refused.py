@@ -50,7 +50,7 @@ def test_playlists_dressed_as_videos_are_refused_and_open_no_other_file(data: by
 def test_even_a_demuxer_that_opens_other_files_cannot(demuxer: str, text: str, canary: Path) -> None:
     playlist = text.format(path=canary).encode()
     with pytest.raises(UnsupportedMediaError):
-        list(LibavVideo(io.BytesIO(playlist), demuxer, 10**6).pictures())
+        list(LibavVideo.open_file(io.BytesIO(playlist), demuxer, 10**6).pictures())
     assert not was_read(canary)
     # Without what is done against it, it would: the canary sings.
     options = {"safe": "0", "allowed_extensions": "ALL"}
