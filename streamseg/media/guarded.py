@@ -54,7 +54,7 @@ class Guard:
         """Bytes have come. Raises TooLargeError."""
         self._bytes += number
         if self._bytes > MAX_BYTES_A_PICTURE:
-            self.fail(TooLargeError(f"{MAX_BYTES_A_PICTURE // 2**20} MiB came without a picture in them"))
+            self._fail(TooLargeError(f"{MAX_BYTES_A_PICTURE // 2**20} MiB came without a picture in them"))
         self.check()
 
     def check(self) -> None:
@@ -63,13 +63,16 @@ class Guard:
             # One object per raise: an exception grows with every place that it passes.
             raise type(self._failure)(self._failure.message, retry_after_s=self._failure.retry_after_s)
         if self._stop.is_set():
-            self.fail(CancelledWorkError("the stream was closed"))
+            self._fail(CancelledWorkError("the stream was closed"))
         if time.monotonic() > self._until_s:
-            self.fail(passing(f"no picture came for {self._seconds:g} s"))
+            self._fail(passing(f"no picture came for {self._seconds:g} s"))
 
-    def fail(self, failure: StreamsegError) -> None:
-        """End the connection for this reason, unless there is one already. Raises it."""
+    def note(self, failure: StreamsegError) -> None:
+        """End the connection for this reason, unless there is one already; ``check`` raises it."""
         self._failure = self._failure or failure
+
+    def _fail(self, failure: StreamsegError) -> None:
+        self.note(failure)
         self.check()
 
     def connect(self, host: str, port: int) -> socket.socket:

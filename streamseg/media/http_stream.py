@@ -6,16 +6,17 @@ one client whose every connection is checked by the guard, and nothing but http 
 
 from __future__ import annotations
 
+import logging
 import re
 import ssl
 from collections.abc import Generator
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpcore2
 import httpx2
 
 from streamseg.errors import StreamsegError, StreamUnavailableError, TooLargeError, UnsupportedMediaError
-from streamseg.media.addresses import StreamUrl, is_stream_url
+from streamseg.media.addresses import StreamUrl, is_stream_url, redacted
 from streamseg.media.containers import HEAD_BYTES, describe, sniff_container
 from streamseg.media.guarded import Guard, GuardedBackend, passing
 
@@ -34,8 +35,9 @@ _PASSING_STATUS = frozenset({408, 425, 429}) | frozenset(range(500, 600))
 class HttpStream:
     """What is at one http or https address.
 
-    ``container``: FFmpeg's name of its kind: ``mpjpeg``, ``hls`` or one of ``sniff_container``. ``body``: the file to
-    give to FFmpeg, together with ``open_other`` for what it refers to. Raises AddressRefusedError,
+    ``container``: FFmpeg's name of its kind: ``mpjpeg``, ``hls`` or one of ``sniff_container``. ``file``: what to give
+    to FFmpeg, together with ``open_other`` for what it refers to; neither raises, for PyAV prints what is raised twice:
+    after a failure, which the guard knows, there is nothing more to read. Raises AddressRefusedError,
     StreamUnavailableError and UnsupportedMediaError.
     """
 
@@ -55,9 +57,10 @@ class HttpStream:
             headers={"User-Agent": "streamseg", "Accept": "*/*", "Accept-Encoding": "identity"},
         )
         try:
-            self.body = self._fetch(f"{url.origin}{url.target}")
-            self.container = self._tell_container()
-            self.is_finite |= self.container not in ("mpjpeg", "hls") and self.body.has_length
+            body = self._fetch(f"{url.origin}{url.target}")
+            self.container = _tell_container(body)
+            self.is_finite |= self.container not in ("mpjpeg", "hls") and body.has_length
+            self.file = _File(body, guard)
         except BaseException:
             self.close()
             raise
@@ -66,19 +69,17 @@ class HttpStream:
     def format_whitelist(self) -> str:
         return _FORMATS.get(self.container, self.container)
 
-    def open_other(self, url: str, flags: int, options: dict[str, str]) -> HttpBody:
+    def open_other(self, url: str, flags: int, options: dict[str, str]) -> _File:
         """PyAV's ``io_open``: a part of a playlist, or the playlist again."""
         del flags, options
         try:
+            self._guard.check()
             if not is_stream_url(url) or StreamUrl.parse(url).scheme not in ("http", "https"):
                 raise UnsupportedMediaError("the playlist refers to something else than http:// or https://")
-            body = self._fetch(url)
-            # Only then is its kind known.
-            body.peek(len(_PLAYLIST))
-            return body
+            return _File(self._fetch(url), self._guard)
         except StreamsegError as error:
-            self._guard.fail(error)
-            raise
+            self._guard.note(error)
+            return _File(None, self._guard)
 
     def close(self) -> None:
         self._client.close()
@@ -107,21 +108,6 @@ class HttpStream:
             response.close()
         raise failure
 
-    def _tell_container(self) -> str:
-        if self.body.content_type.startswith("multipart/"):
-            return "mpjpeg"
-        head = self.body.peek(HEAD_BYTES)
-        if head.startswith(_PLAYLIST):
-            return "hls"
-        container = sniff_container(head)
-        if container in (None, "webp"):
-            raise UnsupportedMediaError(
-                "there is no video of an accepted kind at this address: MJPEG (multipart), HLS, MPEG transport stream, "
-                f"MP4, WebM or Matroska{describe(head)}"
-            )
-        assert container is not None
-        return container
-
     def note_playlist(self, part: bytes) -> None:
         """A playlist comes; it says how long one must wait for news, or that there will be none."""
         target = _TARGET.search(part)
@@ -131,7 +117,7 @@ class HttpStream:
 
 
 class HttpBody:
-    """The body of one answer, as a file that cannot be sought in. ``name``: its address, without query and user."""
+    """The body of one answer. ``name``: its address, without query and user."""
 
     def __init__(self, response: httpx2.Response, owner: HttpStream) -> None:
         self.name = str(response.url.copy_with(query=None, fragment=None, username=None, password=None))
@@ -180,11 +166,42 @@ class HttpBody:
             return chunk
         raise failure
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class _File:
+    """A body as FFmpeg reads it: what is wrong goes to the guard. ``name``: the address, for others beside it."""
+
+    def __init__(self, body: HttpBody | None, guard: Guard) -> None:
+        self.name = "" if body is None else body.name
+        self._body = body
+        self._guard = guard
+
+    def read(self, size: int) -> bytes:
+        if self._body is None:
+            return b""
+        try:
+            self._guard.check()
+            return self._body.read(size)
+        except StreamsegError as error:
+            self._guard.note(error)
+            return b""
+
+    def close(self) -> None:
+        if self._body is not None:
+            self._body.close()
+
+
+class _NoSecrets(logging.Filter):
+    """The HTTP client logs every request with its whole address, and its connections what servers answer."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(redacted(str(one)) if isinstance(one, httpx2.URL) else one for one in record.args)
+        # Where a server redirects to.
+        return "response_headers.complete" not in str(record.msg)
+
+
+for _name in ("httpx2", "httpcore2.http11"):
+    logging.getLogger(_name).addFilter(_NoSecrets())
 
 
 class _Transport(httpx2.HTTPTransport):
@@ -212,6 +229,21 @@ class _Login(httpx2.Auth):
             yield digest.send(response)
         elif "basic" in kinds:
             yield from httpx2.BasicAuth(self._user, self._password).auth_flow(request)
+
+
+def _tell_container(body: HttpBody) -> str:
+    if body.content_type.startswith("multipart/"):
+        return "mpjpeg"
+    head = body.peek(HEAD_BYTES)
+    if head.startswith(_PLAYLIST):
+        return "hls"
+    container = sniff_container(head)
+    if container is None or container == "webp":
+        raise UnsupportedMediaError(
+            "there is no video of an accepted kind at this address: MJPEG (multipart), HLS, MPEG transport stream, "
+            f"MP4, WebM or Matroska{describe(head)}"
+        )
+    return container
 
 
 def _origin(url: str) -> str:

@@ -128,7 +128,9 @@ class LiveSource:
         """FFmpeg's errors and its log name the address with its password: neither leaves this."""
         try:
             with Capture():
-                return action(*args)
+                done = action(*args)
+            self._guard.check()
+            return done
         except av.FFmpegError as error:
             failure = self._translate(error)
         except (ValueError, OverflowError):
@@ -173,7 +175,7 @@ class LiveSource:
             # Connections are kept and reused by our client; the newest part is the one to begin with.
             options |= {"http_persistent": "0", "http_multiple": "0", "live_start_index": "-1"}
         return self._open(
-            http.body,
+            http.file,
             self.container,
             {**options, "format_whitelist": http.format_whitelist},
             buffer_size=_READ_BYTES,

@@ -7,7 +7,6 @@ there goes to the camera, and what the camera sends comes back through ``ReplyFi
 
 from __future__ import annotations
 
-import contextlib
 import re
 import selectors
 import socket
@@ -154,11 +153,9 @@ class RtspRelay:
             self._pump()
         except StreamsegError as error:
             # Kept in the guard, for whoever reads the pictures.
-            with contextlib.suppress(StreamsegError):
-                self._guard.fail(error)
+            self._guard.note(error)
         except OSError as error:
-            with contextlib.suppress(StreamsegError):
-                self._guard.fail(passing(f"the connection broke: {(error.strerror or 'unknown reason').lower()}"))
+            self._guard.note(passing(f"the connection broke: {(error.strerror or 'unknown reason').lower()}"))
         finally:
             for one in (self._listener, self._camera, self._local):
                 if one is not None:

@@ -44,7 +44,8 @@ def main(port: str, video: str, user: str = "-", password: str = "-", certificat
     server.attach(None)
     loop: Any = GLib.MainLoop()
     GLib.io_add_watch(sys.stdin.fileno(), GLib.PRIORITY_DEFAULT, GLib.IO_HUP | GLib.IO_IN, lambda *_: loop.quit())
-    print(server.get_bound_port(), flush=True)
+    sys.stdout.write(f"{server.get_bound_port()}\n")
+    sys.stdout.flush()
     loop.run()
 
 

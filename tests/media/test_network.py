@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,13 @@ def watch(url: str, enough: Callable[[Watcher], bool], **options: Any) -> Watche
 
 
 def refused(url: str, error: type[StreamsegError], match: str, rule: AddressRule | None = LOOPBACK) -> None:
-    stream = NetworkStream(url, rule=rule, options=NetworkOptions(connect_timeout_s=5.0, read_timeout_s=2.0))
+    options = NetworkOptions(connect_timeout_s=5.0, read_timeout_s=2.0)
     with pytest.raises(error, match=match):
-        Watcher(stream, seen(1))
+        Watcher(NetworkStream(url, rule=rule, options=options), seen(1))
 
 
 def grow(numbers: list[float]) -> bool:
-    return all(one < other for one, other in zip(numbers, numbers[1:], strict=False))
+    return all(one < other for one, other in pairwise(numbers))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ class TestRtsp:
         assert grow(times_s)
         # Over the gap time went on as it did here.
         assert 0.5 < max(np.diff(times_s)) <= time.monotonic() - began_s
-        assert watcher.of(Lost)[0].reason == "the connection ended"
+        assert watcher.of(Lost)[0].reason == "the stream ended"
         assert [one.attempt for one in watcher.of(Retrying)][:2] == [1, 2]
         assert all(0 < one.in_s <= QUICK.reconnect_max_s for one in watcher.of(Retrying))
 
@@ -136,9 +137,10 @@ class TestRtsp:
             watch(camera.url, seen(1), max_pixels=160 * 120 - 1)
 
     def test_a_slow_reader_does_not_fall_behind(self, tmp_path: Path) -> None:
-        noise = [np.random.default_rng(i).integers(0, 255, (240, 320, 3), np.uint8) for i in range(20)]
-        pictures = [noise[i % 20] for i in range(600)]
-        (tmp_path / "noise.mp4").write_bytes(make_video(size=(320, 240), fps=20, pictures=pictures, options=NO_B_FRAMES))
+        noise = [np.random.default_rng(i).integers(0, 255, (240, 320, 3), np.uint8) for i in range(10)]
+        pictures = [noise[i % 10] for i in range(240)]
+        data = make_video(size=(320, 240), fps=20, frames=240, pictures=pictures, options=NO_B_FRAMES)
+        (tmp_path / "noise.mp4").write_bytes(data)
         with RtspServer(tmp_path / "noise.mp4") as server:
             began: list[float] = []
 
@@ -149,8 +151,8 @@ class TestRtsp:
             watcher = Watcher(NetworkStream(server.url, rule=LOOPBACK), enough, take_s=0.4)
         elapsed_s = began[-1] - began[0]
         # Each picture takes as long as 8 of them last: without a jump it would be 7 seconds late by now.
-        assert elapsed_s - watcher.pictures[-1].time_s < 4.0
-        assert len(watcher.of(Connected)) == 1
+        assert elapsed_s - watcher.pictures[-1].time_s < 4.5
+        assert not watcher.of(Lost)
 
     def test_a_redirect_is_not_followed(self) -> None:
         with listener("127.0.0.2") as (port, was_visited), socket.create_server(("127.0.0.1", 0)) as server:
@@ -270,10 +272,10 @@ class TestMjpeg:
 
 
 class TestFiles:
-    @pytest.mark.parametrize(("container", "codec"), [("mp4", "libx264"), ("matroska", "libx264"), ("mpegts", "libx264")])
-    def test_a_file_is_read_at_its_own_pace_and_ends(self, container: str, codec: str) -> None:
+    @pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+    def test_a_file_is_read_at_its_own_pace_and_ends(self, container: str) -> None:
         start = {"movflags": "faststart"} if container == "mp4" else {}
-        data = make_video(container, codec, frames=15, fps=10, container_options=start)
+        data = make_video(container, frames=15, fps=10, container_options=start)
         with HttpServer({"/clip": lambda handler: send(handler, data)}) as server:
             began_s = time.monotonic()
             watcher = watch(f"{server.origin}/clip", lambda _: False)
@@ -315,7 +317,8 @@ class TestAddresses:
 
     def test_a_name_of_loopback(self) -> None:
         with listener("127.0.0.1") as (port, was_visited):
-            refused(f"http://localhost:{port}/", AddressRefusedError, "may not", AddressRule(["localhost", "10.0.0.0/8"]))
+            rule = AddressRule(["localhost", "10.0.0.0/8"])
+            refused(f"http://localhost:{port}/", AddressRefusedError, "may not be opened", rule)
             assert not was_visited()
 
     def test_the_metadata_service(self) -> None:
