@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,19 @@ import pytest
 from PIL import Image
 
 import streamseg
-from streamseg.errors import BadPromptError, NotFoundError, TooLargeError, UnsupportedMediaError
+from streamseg.errors import (
+    AddressRefusedError,
+    BadPromptError,
+    BadSettingError,
+    NotFoundError,
+    StreamUnavailableError,
+    TooLargeError,
+    UnsupportedMediaError,
+)
 from streamseg.media.image import ImageLimits
+from streamseg.media.video import VideoLimits
 from streamseg.models.build import LoadedModel
+from tests.media.network_servers import HttpServer, mjpeg, square
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +109,40 @@ def test_impossible_images_are_refused(face: streamseg.Model) -> None:
             face.segment(image, points_xy_px=[(0, 0)])
     with pytest.raises(TooLargeError):
         face.segment(picture(), points_xy_px=[(0, 0)], limits=ImageLimits(max_pixels=100))
+
+
+def test_a_camera_at_an_address_gives_the_newest_picture_until_it_is_closed(face: streamseg.Model) -> None:
+    prompt = streamseg.Prompt(1, box_xyxy_px=(10, 25, 40, 55))
+    with HttpServer({"/video": mjpeg(40, square)}) as server:
+        results = face.stream(f"{server.origin}/video", prompts=[prompt])
+        first = next(results)
+        time.sleep(0.5)
+        second, third = next(results), next(results)
+        results.close()  # type: ignore[attr-defined]
+        assert not [one for one in threading.enumerate() if one.name == "streamseg-network"]
+    assert first.index < second.index - 5
+    assert second.index < third.index
+    assert first.time_s < second.time_s < third.time_s
+    assert first.objects[0].state == "tracked"
+    assert first.objects[0].mask.shape == (80, 120)
+
+
+def test_a_stream_has_an_end_where_one_is_asked_for(face: streamseg.Model) -> None:
+    prompt = streamseg.Prompt(1, box_xyxy_px=(10, 25, 40, 55))
+    with HttpServer({"/video": mjpeg(25, square)}) as server:
+        times_s = [one.time_s for one in face.stream(f"{server.origin}/video", prompts=[prompt], end_s=1.0)]
+        with pytest.raises(BadPromptError, match="does not fit"):
+            list(face.stream(f"{server.origin}/video", prompts=[streamseg.Prompt(1, box_xyxy_px=(0, 0, 500, 9))]))
+        with pytest.raises(TooLargeError):
+            list(face.stream(f"{server.origin}/video", prompts=[prompt], limits=VideoLimits(max_pixels=1000)))
+        with pytest.raises(StreamUnavailableError):
+            list(face.stream(f"{server.origin}/other", prompts=[prompt]))
+    assert times_s
+    assert times_s[-1] < 1.0
+    with pytest.raises(AddressRefusedError):
+        list(face.stream("ftp://127.0.0.1/clip.mp4", prompts=[prompt]))
+    with pytest.raises(BadSettingError, match="backwards"):
+        face.stream("rtsp://127.0.0.1/clip.mp4", prompts=[prompt], backwards=True)
 
 
 def test_importing_streamseg_is_cheap_and_its_names_are_complete() -> None:

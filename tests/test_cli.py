@@ -30,6 +30,7 @@ from streamseg.cli.prompt_options import read_groups, read_prompts, read_time, r
 from streamseg.errors import BadSettingError
 from streamseg.segmentation.masks import FrameResult
 from tests.media.make_video import make_video
+from tests.media.network_servers import HttpServer, mjpeg, square
 
 if TYPE_CHECKING:
     from streamseg.service.server import Server
@@ -573,6 +574,69 @@ with interrupts_as_event() as asked:
     assert process.returncode == 130
     assert errors.count(b"\n") == 2
     assert b"once more quits at once" in errors
+
+
+# segment: streams
+
+
+def test_a_camera_is_segmented_until_the_end_that_was_asked_for(tmp_path: Path) -> None:
+    with HttpServer({"/video": mjpeg(25, square)}) as camera:
+        url = f"http://user:hunter2@127.0.0.1:{camera.port}/video?token=hunter2"
+        ended = here(url, "--box", "10,25,40,55", "--end", "1.5")
+    assert ended.exit_code == 0, ended.stderr
+    assert f"http://127.0.0.1:{camera.port}/video -> out/127.0.0.1/: " in ended.stdout
+    assert "hunter2" not in ended.stdout + ended.stderr
+    results = lines_of(tmp_path / "out" / "127.0.0.1" / "masks.jsonl")
+    assert results[0].objects[0].state == "tracked"
+    assert results[-1].time_s < 1.5
+    played = play(tmp_path / "out" / "127.0.0.1" / "overlay.mp4")
+    assert len(played.times_s) == len(results)
+    assert np.allclose(np.diff(played.times_s), np.diff([one.time_s for one in results]), atol=0.02)
+
+
+def test_an_interrupt_ends_a_camera_with_its_files_whole(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streamseg", "segment", "--box", "10,25,40,55", "--model", "nano"]
+    command += ["--device", "cpu", "--format", "overlay,rle,png"]
+    out = tmp_path / "out" / "127.0.0.1"
+    with (
+        HttpServer({"/video": mjpeg(25, square)}) as camera,
+        subprocess.Popen(
+            [*command, f"{camera.origin}/video"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process,
+    ):
+        try:
+            deadline_s = time.monotonic() + 60
+            while not (out / "masks").is_dir() or len(list((out / "masks").iterdir())) < 5:
+                assert process.poll() is None
+                assert time.monotonic() < deadline_s
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            said, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "interrupted after" in said
+    assert len(play(out / "overlay.mp4").times_s) == len(lines_of(out / "masks.jsonl")) >= 5
+
+
+def test_streams_that_cannot_be_had_are_one_line_each(server: Server) -> None:
+    with HttpServer({}) as camera:
+        box = ("--box", "10,25,40,55")
+        missing = f"http://user:hunter2@127.0.0.1:{camera.port}/x"
+        ended = here(missing, "srt://camera:9000", *box)
+        assert ended.exit_code == 2
+        assert f"http://127.0.0.1:{camera.port}/x: stream_unavailable: there is no such stream" in ended.stderr
+        assert "srt://camera:9000: address_refused: " in ended.stderr
+        assert "hunter2" not in ended.stderr
+        for more, message in (
+            (["--backwards", "--model", "nano"], "--backwards is for recordings"),
+            (["--untrusted", "--model", "nano"], "--untrusted is for files"),
+            (["--server", server.url], "leave out --server"),
+        ):
+            ended = streamseg("segment", missing, *box, *more)
+            assert ended.exit_code == 2
+            assert message in ended.stderr
 
 
 # segment: usage

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamseg.errors import BadMessageError, BadSettingError
+from streamseg.media.network import NetworkOptions
 from streamseg.settings import Limits, Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +70,8 @@ def test_a_dotenv_file_of_the_working_folder_is_not_read(tmp_path: Path, monkeyp
         ("limits: {max_objetcs: 3}", "limits.max_objetcs"),
         ("refine: {min_area_px: -1}", "min_area_px"),
         ("log_level: loud", "log_level"),
+        ("network: {allow: ['*.example.org']}", "network.allow.*no host name"),
+        ("network: {read_timeout_s: 0}", "network.read_timeout_s"),
         ("a: [", "not valid YAML"),
         ("- 1\n- 2\n", "not valid YAML"),
     ],
@@ -117,3 +120,13 @@ def test_the_docs_table_lists_every_limit() -> None:
     table = (ROOT / "docs" / "limits.md").read_text()
     for name, field in Limits.model_fields.items():
         assert f"| `{name}` | {field.default:,} | {field.description} |" in table
+
+
+def test_the_rule_and_the_options_of_network_streams() -> None:
+    settings = load_settings(None, {"network": {"allow": ["127.0.0.0/8"], "read_timeout_s": 3, "connect_timeout_s": 4}})
+    settings.network.rule().check("rtsp://127.0.0.1/live")
+    options = settings.network.options(max_pixels=1000)
+    assert (options.read_timeout_s, options.connect_timeout_s, options.max_pixels) == (3.0, 4.0, 1000)
+    assert not settings.network.enabled
+    # What is built in for the service is what is built in for programs.
+    assert Settings().network.options(NetworkOptions().max_pixels) == NetworkOptions()

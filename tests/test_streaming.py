@@ -122,6 +122,22 @@ def test_a_slow_reader_slows_the_source_down(pipeline: Pipeline) -> None:
     stream.close()
 
 
+def test_a_live_source_is_asked_for_a_frame_only_when_the_one_before_is_done(pipeline: Pipeline) -> None:
+    given: list[int] = []
+
+    def counted() -> Iterator[tuple[Frame, Choice]]:
+        for pair in chosen(6):
+            given.append(pair[0].index)
+            yield pair
+
+    stream = segment_stream(pipeline, counted(), [box(1, 0)], live=True)
+    for index in range(6):
+        assert next(stream)[1].index == index
+        assert given == list(range(index + 1))
+    assert list(stream) == []
+    assert threads() == set()
+
+
 def test_closing_early_ends_the_threads_and_closes_the_source(pipeline: Pipeline) -> None:
     closed = threading.Event()
 

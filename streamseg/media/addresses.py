@@ -141,6 +141,20 @@ class AddressRule:
         elif not self._is_named(parsed.host, parsed.port) and not self._networks:
             raise _not_allowed(parsed.host, parsed.port)
 
+    def resolve(self, host: str, port: int, timeout_s: float) -> list[IpAddress]:
+        """The addresses of ``host`` that may be connected to.
+
+        Raises AddressRefusedError, and StreamUnavailableError as ``resolve`` does, but only for a host that is listed:
+        whether another one exists is not told.
+        """
+        found: list[IpAddress] = []
+        try:
+            found = resolve(host, port, timeout_s)
+        except StreamUnavailableError:
+            if self._is_named(host, port):
+                raise
+        return self.permitted(host, port, found)
+
     def permitted(self, host: str, port: int, addresses: Sequence[IpAddress]) -> list[IpAddress]:
         """Those of a host's ``addresses`` that may be connected to; raises AddressRefusedError if none may."""
         found = [one for one in addresses if self._may(one, host, port)]

@@ -81,9 +81,11 @@ class Guard:
         Raises AddressRefusedError and StreamUnavailableError.
         """
         until_s = time.monotonic() + self.connect_timeout_s
-        addresses = resolve(host, port, self.connect_timeout_s)
-        if self._rule is not None:
-            addresses = self._rule.permitted(host, port, addresses)
+        addresses = (
+            resolve(host, port, self.connect_timeout_s)
+            if self._rule is None
+            else self._rule.resolve(host, port, self.connect_timeout_s)
+        )
         reason = ""
         for count, address in enumerate(addresses):
             self.check()

@@ -87,8 +87,8 @@ class LiveSource:
         """Decoded pictures in order, until the stream is over: an end of a file or of a playlist that says so."""
         packets = self._video.packets()
         skips = False
+        self._await_picture()
         while True:
-            self._guard.allow(self._read_timeout_s + (2 * self._http.target_s if self._http is not None else 0.0))
             packet = self._next_packet(packets)
             if packet is None:
                 break
@@ -97,7 +97,14 @@ class LiveSource:
                 skips = self._skip(skips, True)
             elif skips and packet.is_keyframe:
                 skips = self._skip(skips, False)
-            yield from self._decode(packet)
+            seen = False
+            for picture in self._decode(packet):
+                self._guard.pause()
+                yield picture
+                seen = True
+            # Packets alone are no sign of life: they may be ones that cannot be decoded.
+            if seen or skips:
+                self._await_picture()
         if self._http is None or not self._http.is_finite:
             raise passing("the stream ended")
         yield from self._decode(None)
@@ -114,10 +121,11 @@ class LiveSource:
                 return packet
             self._guard.check()
 
-    def _decode(self, packet: Any) -> Iterator[LibavPicture]:
-        for picture in self._call(lambda: list(self._video.decode(packet))):
-            self._guard.pause()
-            yield picture
+    def _await_picture(self) -> None:
+        self._guard.allow(self._read_timeout_s + (2 * self._http.target_s if self._http is not None else 0.0))
+
+    def _decode(self, packet: Any) -> list[LibavPicture]:
+        return self._call(lambda: list(self._video.decode(packet)))
 
     def _skip(self, now: bool, wanted: bool) -> bool:
         if now != wanted:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -72,7 +75,13 @@ class HttpServer:
     ``asked``: the paths and queries that were asked for. Pages may wait for ``closing``.
     """
 
-    def __init__(self, pages: dict[str, Callable[[Any], None]], host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        pages: dict[str, Callable[[Any], None]],
+        host: str = "127.0.0.1",
+        port: int = 0,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self.asked: list[str] = []
         self.closing = threading.Event()
         outer = self
@@ -95,6 +104,10 @@ class HttpServer:
                 pass
 
         self._server = ThreadingHTTPServer((host, port), Handler)
+        if certificate is not None:
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(*certificate)
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._server.daemon_threads = True
         self._server.block_on_close = False
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
@@ -103,6 +116,8 @@ class HttpServer:
         self.origin = f"http://{host}:{self.port}"
 
     def close(self) -> None:
+        if self.closing.is_set():
+            return
         self.closing.set()
         self._server.shutdown()
         self._thread.join()
@@ -141,15 +156,25 @@ def send_part(handler: Any, data: bytes) -> None:
     handler.wfile.flush()
 
 
-def mjpeg(fps: float = 25.0, first: int = 0) -> Callable[[Any], None]:
-    """An endless camera: pictures with numbers from ``first`` on."""
+def square(number: int) -> bytes:
+    """A red square that moves to the right, 120 x 80."""
+    rgb = np.full((80, 120, 3), 90, dtype=np.uint8)
+    left = 10 + number % 40
+    rgb[25:55, left : left + 30] = (220, 40, 30)
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def mjpeg(fps: float = 25.0, draw: Callable[[int], bytes] = jpeg) -> Callable[[Any], None]:
+    """An endless camera: pictures with numbers from 0 on."""
 
     def page(handler: Any) -> None:
         begin_mjpeg(handler)
-        number = first
-        while not handler.server_closing.wait(1 / fps):
-            send_part(handler, jpeg(number % 256))
-            number += 1
+        for number in count():
+            if handler.server_closing.wait(1 / fps):
+                return
+            send_part(handler, draw(number % 256))
 
     return page
 

@@ -200,6 +200,13 @@ def test_an_address_shows_itself_without_its_secrets() -> None:
     assert "secret" not in f"{url!r} {url} {url.shown}"
 
 
+def test_whether_a_host_exists_that_is_not_listed_is_not_told() -> None:
+    with pytest.raises(AddressRefusedError, match="may not be opened"):
+        AddressRule(["10.0.0.0/8"]).resolve("nobody.invalid", 554, 30.0)
+    with pytest.raises(StreamUnavailableError, match="no such host"):
+        AddressRule(["nobody.invalid"]).resolve("nobody.invalid", 554, 30.0)
+
+
 def test_a_host_that_does_not_exist() -> None:
     with pytest.raises(StreamUnavailableError, match=r"nobody\.invalid: there is no such host"):
         resolve("nobody.invalid", 554, 30.0)

@@ -6,12 +6,17 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from media.make_video import is_upright, make_video, number_of
 from media.network_servers import (
@@ -73,6 +78,32 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def camera(clip: Path) -> Iterator[RtspServer]:
     with RtspServer(clip) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Of localhost, signed by itself; and its key."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "certificate.pem", folder / "key.pem"
 
 
 class TestRtsp:
@@ -234,6 +265,19 @@ class TestMjpeg:
         with HttpServer({"/video": bomb}) as server, pytest.raises(TooLargeError, match="pixels"):
             watch(f"{server.origin}/video", seen(1), max_pixels=1_000_000)
 
+    def test_parts_that_are_no_pictures_are_no_sign_of_life(self) -> None:
+        def fails(handler: Any) -> None:
+            begin_mjpeg(handler)
+            for number in range(3):
+                send_part(handler, jpeg(number))
+            while not handler.server_closing.wait(0.05):
+                send_part(handler, b"no picture")
+
+        with HttpServer({"/video": fails}) as server:
+            stream = NetworkStream(f"{server.origin}/video", rule=LOOPBACK, options=QUICK)
+            watcher = Watcher(stream, lambda one: bool(one.of(Lost)))
+        assert watcher.of(Lost) == [Lost("no picture came for 1 s")]
+
     def test_a_later_picture_over_the_limit_is_a_loss(self) -> None:
         def bomb(handler: Any) -> None:
             begin_mjpeg(handler)
@@ -391,3 +435,21 @@ class TestStopping:
                 thread.join(30)
             # It may wait ten seconds for pictures, and ten for the connection.
             assert time.monotonic() - began_s < 8
+
+
+class TestEncryption:
+    def test_rtsps(self, clip: Path, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        with RtspServer(clip, "-", "-", *map(str, certificate)) as server:
+            url = f"rtsps://localhost:{server.port}/camera"
+            refused(url, StreamUnavailableError, "certificate is not trusted")
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+            assert is_upright(watch(url, seen(5)).pictures[0].frame().rgb)
+            # The address is right, its name is not the certificate's.
+            refused(url.replace("localhost", "127.0.0.1"), StreamUnavailableError, "certificate is not trusted")
+
+    def test_https(self, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        with HttpServer({"/video": mjpeg()}, certificate=certificate) as server:
+            url = f"https://localhost:{server.port}/video"
+            refused(url, StreamUnavailableError, "certificate is not trusted")
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+            assert watch(url, seen(3)).pictures
