@@ -173,7 +173,10 @@ class AddressRefusedError(StreamsegError):
 
 
 class StreamUnavailableError(StreamsegError):
-    """A network stream that cannot be had: no such host, no answer, wrong password, no such stream."""
+    """A network stream that cannot be had: no such host, no answer, wrong password, no such stream.
+
+    ``retry_after_s`` is set where the reason may pass by itself.
+    """
 
     code = "stream_unavailable"
     http_status = 502

@@ -116,7 +116,7 @@ def test_a_camera_at_an_address_gives_the_newest_picture_until_it_is_closed(face
     with HttpServer({"/video": mjpeg(40, square)}) as server:
         results = face.stream(f"{server.origin}/video", prompts=[prompt])
         first = next(results)
-        time.sleep(0.5)
+        time.sleep(1.0)
         second, third = next(results), next(results)
         results.close()  # type: ignore[attr-defined]
         assert not [one for one in threading.enumerate() if one.name == "streamseg-network"]

@@ -18,7 +18,7 @@ from streamseg.media.addresses import AddressRule, resolve
 SLICE_S: Final = 0.1
 # No picture takes more bytes than this: an intra-coded 8K frame, or a segment of HLS before its first picture.
 MAX_BYTES_A_PICTURE: Final = 64 * 2**20
-# Trying again soon is worth while after these failures; see StreamUnavailableError.
+# When it is worth while to try again after a failure that may pass.
 AGAIN_S: Final = 1.0
 
 

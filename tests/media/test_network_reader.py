@@ -44,7 +44,7 @@ def test_what_is_not_fetched_is_replaced_by_what_is_newer() -> None:
         assert reader.info.duration_s is None
         assert not reader.info.has_audio
         first = reader.read()
-        time.sleep(0.5)
+        time.sleep(1.0)
         second, third = reader.read(), reader.read()
     assert first is not None
     assert second is not None
