@@ -34,7 +34,7 @@ def run_bench(model: str | None, checkpoint: Path | None, device: str | None, re
     chosen = {"name": model, "checkpoint": checkpoint, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = load_settings(None, {"model": chosen} if chosen else None)
-    loaded = load_model(**settings.model.model_dump())
+    loaded = load_model(**settings.model.model_dump(exclude={"min_work_ms"}))
     note(f"measuring, {repeat} runs each ...")
     picture = synthetic_picture()
     predictor = loaded.predictor

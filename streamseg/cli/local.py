@@ -33,7 +33,7 @@ def here(job: Job, settings: Settings) -> Iterator[Backend]:
 
     refine = RefineOptions.NONE if job.no_refine else dataclasses.replace(settings.refine, **job.refine)
     note("loading the model ...")
-    loaded = load_model(**settings.model.model_dump(), warm_up=False)
+    loaded = load_model(**settings.model.model_dump(exclude={"min_work_ms"}), warm_up=False)
     note(f"model {loaded.name} on {loaded.device}: {loaded.reason}")
     with Model(loaded) as model:
         yield _Here(job, settings, model, refine)
