@@ -116,6 +116,13 @@ class OverloadedError(StreamsegError):
         super().__init__(message, request_id=request_id, retry_after_s=retry_after_s)
 
 
+class SessionGoneError(StreamsegError):
+    """A session to resume that is not kept (any more): it has ended, or its client was away for too long."""
+
+    code = "session_gone"
+    http_status = 410
+
+
 class CancelledWorkError(StreamsegError):
     """The session ended before this work was done."""
 

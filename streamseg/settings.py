@@ -71,6 +71,11 @@ class Limits(BaseModel):
         10.0, gt=0, description="A connection without a message so long is closed, 1001."
     )
     send_timeout_s: float = Field(20.0, gt=0, description="A client that reads nothing for so long is dropped.")
+    resume_s: float = Field(
+        30.0,
+        ge=0,
+        description="A live session whose connection broke waits so long for its client, in its place; 0: not at all.",
+    )
     max_video_bytes: int = Field(
         2 * GIBIBYTE, ge=1, description="Larger video files are `too_large`, before they are uploaded."
     )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,15 +28,19 @@ from streamseg.models.build import LoadedModel
 from streamseg.segmentation.segmenter import MODES
 from streamseg.service.file_session import FileService
 from streamseg.service.files import check_data_dir
+from streamseg.service.link import Link
 from streamseg.service.metrics import CONTENT_TYPE, Metrics
+from streamseg.service.places import Place, Places
 from streamseg.service.protocol import SOURCES, VERSION, ModelInfo, SessionLimits
+from streamseg.service.resumable import Registry, named_session
 from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
-from streamseg.service.websocket import Connection
+from streamseg.service.websocket import Conversation
 from streamseg.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER_S = 5.0
+# Connections without a place: those that are about to go on with their session, and those that it went on from.
+MAX_GUESTS = 32
 
 # What the page is made of; the machine's own table of types may lack or misname these.
 _MEDIA_TYPES = {
@@ -75,7 +79,9 @@ class Service:
             name=model.name, device=str(model.device), reason=model.reason, licence=model.licence
         )
         self._samples = _samples(page)
-        self._connections = 0
+        self.registry = Registry(settings.limits.resume_s, self.metrics.sessions_kept)
+        self._places = Places(settings.limits.max_sessions)
+        self._connected: set[Place] = set()
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -87,24 +93,29 @@ class Service:
             yield
         finally:
             sweeping.cancel()
+            await self.registry.close()
             # Waits for the frame that is in work.
             await asyncio.to_thread(self.engine.close)
             await asyncio.to_thread(self.files.close)
 
     @contextlib.contextmanager
-    def slot(self) -> Iterator[None]:
-        """One of the ``max_sessions`` connections; raises OverloadedError if all are taken."""
-        most = self.settings.limits.max_sessions
-        if self._connections >= most:
-            raise OverloadedError(
-                f"all {most} connections of this server are taken; try again later", retry_after_s=RETRY_AFTER_S
-            )
-        self._connections += 1
+    def connection(self, subprotocols: Sequence[str]) -> Iterator[Place]:
+        """The place of a connection, one of ``max_sessions``; raises OverloadedError if all are taken.
+
+        A handshake that names a session needs none: that one has its place, and a client must always find back to it.
+        """
+        place = Place(self._places)
+        session_id = named_session(subprotocols)
+        guests = sum(not other.held for other in self._connected)
+        if session_id is None or guests >= MAX_GUESTS or not self.registry.has(session_id):
+            place.take()
+        self._connected.add(place)
         self.metrics.connections.inc()
         try:
-            yield
+            yield place
         finally:
-            self._connections -= 1
+            place.give_back()
+            self._connected.discard(place)
             self.metrics.connections.dec()
 
     @property
@@ -158,13 +169,20 @@ async def _stream(websocket: WebSocket) -> None:
     service: Service = websocket.app.state.service
     try:
         subprotocol = service.guard.check_websocket(websocket)
-        with service.slot():
+        with service.connection(websocket.scope["subprotocols"]) as place:
             if service.engine is None or service.files is None:
                 raise OverloadedError("the service is not ready yet")
             await websocket.accept(subprotocol)
-            await Connection(
-                websocket, service.engine, service.settings, service.metrics, service.model_info, service.files
-            ).serve()
+            link = Link(websocket, service.settings.limits, place)
+            await Conversation(
+                link,
+                service.engine,
+                service.settings,
+                service.metrics,
+                service.model_info,
+                service.files,
+                service.registry,
+            ).serve(link)
     except StreamsegError as error:
         service.metrics.error(error.code)
         await refuse(error, websocket.scope, websocket.receive, websocket.send)

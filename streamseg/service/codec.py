@@ -49,7 +49,8 @@ def parse_text(text: str) -> ClientText:
         raise _bad(fields, f"unknown type {_short(kind)}; a text message is one of {', '.join(CLIENT_TEXT)}")
     version = fields.get("version")
     # Asked first: a later version may well have fields that this one does not know.
-    if kind == "start" and isinstance(version, int) and not isinstance(version, bool) and version != VERSION:
+    speaks = isinstance(version, int) and not isinstance(version, bool)
+    if kind in ("start", "resume") and speaks and version != VERSION:
         raise UnsupportedVersionError(
             f"protocol version {_short(version)} is not spoken here; this server speaks version {VERSION}",
             request_id=_request_id(fields),

@@ -18,6 +18,7 @@ from streamseg.service.protocol import (
     Remove,
     Reset,
     Result,
+    Resume,
     ServerText,
     Start,
     Undo,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CLOSE_GOING_AWAY = 1001
 CLOSE_POLICY = 1008
 CLOSE_FAULT = 1011
+CLOSE_RESUMED_ELSEWHERE = 4001
 
 Edit: TypeAlias = PromptRequest | Undo | Remove | Reset
 Signal: TypeAlias = Offer | Candidate
@@ -177,6 +179,13 @@ class Amend:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejoin:
+    """Give this websocket to the session that is to be resumed, or refuse that."""
+
+    request: Resume
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """The session is over: free what ``Open`` set up."""
 
@@ -189,4 +198,4 @@ class Close:
     reason: str
 
 
-Effect: TypeAlias = Send | SendResult | Drop | Halt | Amend | Release | Close
+Effect: TypeAlias = Send | SendResult | Drop | Halt | Amend | Rejoin | Release | Close

@@ -56,6 +56,11 @@ class FrameSession:
         self._pipeline = Pipeline(engine, options, limits.prompts())
         self._webrtc: Webrtc | None = None
 
+    @property
+    def object_ids(self) -> tuple[int, ...]:
+        """The objects that are followed."""
+        return self._pipeline.object_ids
+
     async def open(self) -> None:
         """Make ready, with the prompts of the start."""
         if self._start.source == "webrtc":

@@ -20,6 +20,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.connections = self._gauge("connections", "Open websocket connections.")
         self.sessions = self._gauge("sessions", "Sessions under way.")
+        self.sessions_kept = self._gauge("sessions_kept", "Sessions that wait for a client whose connection broke.")
         self.sessions_total = self._counter("sessions_opened", "Sessions that were opened.")
         self.frames = self._counter("frames", "Frames that were segmented.")
         self.dropped = self._counter("frames_dropped", "Frames of live sources that gave way to newer ones.")

@@ -63,3 +63,9 @@ class Outbox:
     async def room(self) -> None:
         """Wait until no result waits: a client that reads slowly holds up its own work, not the memory."""
         await self._room.wait()
+
+    def abandon(self) -> None:
+        """Nobody reads it any more: what waits is not sent, but for the item that may be on its way."""
+        while len(self._items) > 1:
+            self._items.pop()
+        self._room.set()

@@ -22,6 +22,7 @@ VERSION = 1
 SUBPROTOCOL = "streamseg.v1"
 
 MAX_REQUEST_ID_CHARS = 64
+MAX_SESSION_ID_CHARS = 64
 MAX_PROMPTS = 1024
 MAX_POINTS = 4096
 # Whole numbers up to here survive a client whose numbers are doubles.
@@ -177,6 +178,15 @@ class Start(Message):
     request_id: RequestId | None = None
 
 
+class Resume(Message):
+    """Go on with a live session whose connection broke; instead of a start."""
+
+    type: Literal["resume"]
+    version: int
+    session_id: Annotated[str, Field(min_length=1, max_length=MAX_SESSION_ID_CHARS)]
+    request_id: RequestId | None = None
+
+
 class PromptRequest(PromptFields):
     """Say more about one object."""
 
@@ -300,6 +310,7 @@ class SessionLimits(Message):
     max_message_bytes: int
     messages_per_s: float
     idle_timeout_s: float
+    resume_s: float
     max_video_bytes: int
     max_video_seconds: float
     max_video_frames: int
@@ -325,6 +336,19 @@ class Ready(Message):
     chunk_bytes: Maybe[int] = None
     window_bytes: Maybe[int] = None
     ice_servers: Maybe[list[IceServerFields]] = None
+
+
+class Resumed(Ready):
+    """The session goes on. ``newest_index``: of the newest frame that was received; null if there was none.
+
+    ``received``: request ids of the last requests that were received; each was carried out or will be. Their answers,
+    and the newest result, follow once more.
+    """
+
+    resumed: Literal[True]
+    newest_index: int | None
+    object_ids: list[int]
+    received: list[str]
 
 
 class Answer(Message):
@@ -470,13 +494,14 @@ class OverlayHeader(Message):
     format: Literal["jpeg"]
 
 
-ClientText: TypeAlias = Start | PromptRequest | Undo | Remove | Reset | Offer | Candidate | Stop
+ClientText: TypeAlias = Start | Resume | PromptRequest | Undo | Remove | Reset | Offer | Candidate | Stop
 ClientMessage: TypeAlias = ClientText | FrameMessage | ChunkMessage
-ServerText: TypeAlias = Ready | Answer | Ok | Received | Progress | Result | Done | Failure
+ServerText: TypeAlias = Ready | Resumed | Answer | Ok | Received | Progress | Result | Done | Failure
 ServerHeader: TypeAlias = MaskHeader | OverlayHeader
 
 CLIENT_TEXT: dict[str, type[ClientText]] = {
     "start": Start,
+    "resume": Resume,
     "prompt": PromptRequest,
     "undo": Undo,
     "remove": Remove,
@@ -492,7 +517,7 @@ def schema() -> dict[str, Any]:
     groups: dict[str, tuple[type[Message], ...]] = {
         "ClientText": tuple(CLIENT_TEXT.values()),
         "ClientBinaryHeader": (FrameHeader, ChunkHeader),
-        "ServerText": (Ready, Answer, Ok, Received, Progress, Result, Done, Failure),
+        "ServerText": (Ready, Resumed, Answer, Ok, Received, Progress, Result, Done, Failure),
         "ServerBinaryHeader": (MaskHeader, OverlayHeader),
     }
     models = [(model, "validation") for group in groups.values() for model in group]

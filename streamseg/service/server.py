@@ -21,8 +21,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from streamseg.errors import BadSettingError
 from streamseg.models.build import LoadedModel, load_model
 from streamseg.service.app import create_app
+from streamseg.service.link import ABORT_EXTENSION
 from streamseg.service.security import check_bind
-from streamseg.service.websocket import ABORT_EXTENSION
 from streamseg.settings import Settings, TlsSettings
 
 logger = logging.getLogger(__name__)
@@ -281,6 +281,9 @@ class _WebSocketProtocol(WebSocketsSansIOProtocol):
         self._abort_timer = self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self.conn.close_rcvd is None:
+            # uvicorn tells a connection that broke by the same code as one that was closed without any.
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": 1006})
         super().connection_lost(exc)
         if self._abort_timer is not None:
             self._abort_timer.cancel()

@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from streamseg.errors import (
     BadMessageError,
@@ -43,6 +43,7 @@ from streamseg.service.effects import (
     Outcome,
     Process,
     Processed,
+    Rejoin,
     Release,
     Segment,
     Segmented,
@@ -72,6 +73,8 @@ from streamseg.service.protocol import (
     Ready,
     Received,
     Result,
+    Resume,
+    Resumed,
     SessionLimits,
     Start,
     Stop,
@@ -119,6 +122,7 @@ class Session:
 
     def _clear(self) -> None:
         self._start: Start | None = None
+        self._id: str | None = None
         self._ending = False
         self._stop: Stop | None = None
         self._work: Work | None = None
@@ -145,6 +149,14 @@ class Session:
     def closed(self) -> bool:
         """Whether the connection is to be closed; nothing more is taken from the client."""
         return self._closed
+
+    @property
+    def resumable_id(self) -> str | None:
+        """The id under which the session may go on over another connection; None where it may not."""
+        start = self._start
+        if self._closed or self._ending or start is None or start.source not in LIVE_SOURCES:
+            return None
+        return self._id
 
     @property
     def busy(self) -> bool:
@@ -184,6 +196,10 @@ class Session:
                     effects = self._on_chunk(message)
                 case Stop():
                     effects = self._on_stop(message)
+                case Resume():
+                    if self._start is not None:
+                        raise BadStateError("a session is running already; resume is the first message of a connection")
+                    effects = [Rejoin(message)]
                 case Offer() | Candidate():
                     self._on_signal(message)
                 case _:
@@ -220,6 +236,31 @@ class Session:
             case Process():
                 effects = self._file_ended(outcome)
         return effects + self._finish()
+
+    def resumed(self, request: Resume, object_ids: Sequence[int], answered: Iterable[str]) -> list[Effect]:
+        """The client came back for this session, over another connection.
+
+        ``object_ids``: those that are known; ``answered``: request ids whose answers follow.
+        """
+        start, session_id = self._start, self.resumable_id
+        assert start is not None
+        assert session_id is not None
+        under_way = [] if self._work is None else [self._work]
+        waiting = [
+            work.request_id for work in (*under_way, *self._waiting) if isinstance(work, Change | Negotiate | Segment)
+        ]
+        ready = self._ready(start, request.request_id, session_id)
+        return [
+            Send(
+                Resumed(
+                    **dict(ready),
+                    resumed=True,
+                    newest_index=None if self._picture is None else self._picture.index,
+                    object_ids=list(object_ids),
+                    received=[one for one in (*answered, *waiting) if one is not None],
+                )
+            )
+        ]
 
     def camera(self, frame: CameraFrame) -> list[Effect]:
         """A frame came over WebRTC."""
@@ -407,19 +448,8 @@ class Session:
     def _opened(self, work: Open, outcome: Outcome) -> list[Effect]:
         start = work.start
         if not isinstance(outcome, StreamsegError):
-            limits = self._lower(start)
-            ready = Ready(
-                type="ready",
-                version=VERSION,
-                request_id=start.request_id,
-                session_id=self._new_id(),
-                model=self._model,
-                limits=limits,
-                chunk_bytes=None if self._upload is None else chunk_bytes(limits),
-                window_bytes=None if self._upload is None else WINDOW_BYTES,
-                ice_servers=self._ice_servers if start.source == "webrtc" else None,
-            )
-            return [Send(ready)]
+            self._id = self._new_id()
+            return [Send(self._ready(start, start.request_id, self._id))]
         effects: list[Effect] = [Send(Failure.of(outcome, request_id=start.request_id))]
         # Pieces of a file are passed over; everything else is answered.
         orphans: list[tuple[str | None, int | None]] = [
@@ -436,6 +466,20 @@ class Session:
             error = BadStateError("no session is running: its start was refused")
             effects.append(Send(Failure.of(error, request_id=request_id, index=index)))
         return [*effects, Release()]
+
+    def _ready(self, start: Start, request_id: str | None, session_id: str) -> Ready:
+        limits = self._lower(start)
+        return Ready(
+            type="ready",
+            version=VERSION,
+            request_id=request_id,
+            session_id=session_id,
+            model=self._model,
+            limits=limits,
+            chunk_bytes=None if self._upload is None else chunk_bytes(limits),
+            window_bytes=None if self._upload is None else WINDOW_BYTES,
+            ice_servers=self._ice_servers if start.source == "webrtc" else None,
+        )
 
     def _changed(self, work: Change, outcome: Outcome) -> list[Effect]:
         request = work.request

@@ -1,29 +1,22 @@
-"""A session machine on a Starlette websocket: one task reads, one writes, one works.
+"""A session machine and what carries its works out, on whichever websocket the client has at the time.
 
-The reader never waits for the others, because uvicorn's own queue of messages is unbounded: what comes too fast is
-dropped, refused or answered by the session machine.
+The websocket itself is read and written by its ``Link``; one task works.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-import logging
-import secrets
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from collections import deque
 
 from streamseg.engine import Engine
-from streamseg.errors import InternalError, StreamsegError
+from streamseg.errors import SessionGoneError, StreamsegError
 from streamseg.pipeline import StreamOptions
 from streamseg.segmentation.refine import RefineOptions
 from streamseg.service.codec import encode_text
 from streamseg.service.effects import (
     CLOSE_FAULT,
+    CLOSE_RESUMED_ELSEWHERE,
     Again,
     Amend,
     CameraFrame,
@@ -38,6 +31,7 @@ from streamseg.service.effects import (
     Outcome,
     Process,
     Processed,
+    Rejoin,
     Release,
     Segment,
     Segmented,
@@ -48,42 +42,41 @@ from streamseg.service.effects import (
 )
 from streamseg.service.file_session import FileService, FileSession
 from streamseg.service.frame_session import FrameSession
+from streamseg.service.link import Link, internal
 from streamseg.service.metrics import Metrics
-from streamseg.service.outbox import Outbox, OutboxFullError, Packet
+from streamseg.service.outbox import Item, Packet
+from streamseg.service.places import Place
 from streamseg.service.protocol import (
     Failure,
     IceServerFields,
     ModelInfo,
+    Ok,
     Progress,
     Ready,
+    Resume,
+    Resumed,
     SessionLimits,
     Start,
 )
-from streamseg.service.session import Session
+from streamseg.service.resumable import Registry
+from streamseg.service.session import MAX_WAITING, Session
 from streamseg.settings import Settings
 
-if TYPE_CHECKING:
-    pass
 
-logger = logging.getLogger(__name__)
-
-# Key in the ASGI scope's extensions under which our server offers to drop a connection without further ado.
-ABORT_EXTENSION = "streamseg.abort"
-
-
-class Connection:
-    """One accepted websocket, until it ends."""
+class Conversation:
+    """With one client: on ``link``, and after that broke, while a live session is kept, on the next one."""
 
     def __init__(
         self,
-        websocket: WebSocket,
+        link: Link,
         engine: Engine,
         settings: Settings,
         metrics: Metrics,
         model: ModelInfo,
         files: FileService,
+        registry: Registry,
     ) -> None:
-        self._websocket = websocket
+        self._link: Link | None = link
         self._engine = engine
         self._settings = settings
         self._metrics = metrics
@@ -93,108 +86,113 @@ class Connection:
             messages_per_s=settings.limits.messages_per_s,
             ice_servers=_ice_servers(settings),
         )
-        self._outbox = Outbox()
+        self._registry = registry
+        self._session_id: str | None = None
+        # What a client that comes back is told once more: it may never have arrived.
+        self._answers: deque[Ok | Failure] = deque(maxlen=MAX_WAITING)
+        self._newest: Packet | None = None
         self._awake = asyncio.Event()
         self._files = files
         self._frames: FrameSession | None = None
         self._file: FileSession | None = None
+        self._worker: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._amending: set[asyncio.Task[None]] = set()
         self._amend_turn = asyncio.Lock()
-        self._heard_at = time.monotonic()
-        self._heard = False
 
-    async def serve(self) -> None:
-        """Serve until the client leaves, breaks a rule or the server shuts down; nothing stays behind."""
-        tasks = [
-            asyncio.create_task(self._guarded(part), name=f"streamseg-{name}")
-            for name, part in (("read", self._read), ("write", self._write), ("work", self._work))
-        ]
+    async def serve(self, link: Link) -> None:
+        """Serve until the client leaves, breaks a rule or the server shuts down.
+
+        Nothing stays behind, unless the session is kept: then the registry frees it.
+        """
+        self._worker = asyncio.create_task(self._guarded_work(), name="streamseg-work")
+        broke = False
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            broke = await link.serve(self)
         finally:
-            tasks += self._amending
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._release()
-            await asyncio.gather(*self._closing, return_exceptions=True)
+            # It may be another one's by now, or nobody's: then its owner goes on elsewhere.
+            if link.owner is not None:
+                await link.owner.left(broke)
 
-    async def _guarded(self, part: Callable[[], object]) -> None:
-        """Run one of the tasks; how it fails decides how the connection ends."""
+    # The link
+
+    @property
+    def busy(self) -> bool:
+        return self._session.busy
+
+    def receive(self, data: str | bytes) -> None:
+        self._perform(self._session.receive(data))
+
+    def idle(self, seconds: float) -> None:
+        self._perform(self._session.idle(seconds))
+
+    async def left(self, broke: bool) -> None:
+        link, self._link = self._link, None
+        if not (broke and link is not None and self._registry.keep(self, link.place)):
+            await self.end()
+
+    async def end(self) -> None:
+        """Free everything."""
+        tasks = [*self._amending, *([] if self._worker is None else [self._worker])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._release()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    # Coming back
+
+    @property
+    def resumable_id(self) -> str | None:
+        return self._session.resumable_id
+
+    def rejoin(self, link: Link, request: Resume, place: Place | None) -> None:
+        former, self._link = self._link, link
+        link.owner = self
+        if former is not None:
+            place = former.place
+            former.dismiss(CLOSE_RESUMED_ELSEWHERE, "resumed elsewhere")
+        if place is not None:
+            link.place.inherit(place)
+        answered = [answer.request_id for answer in self._answers if answer.request_id is not None]
+        self._perform(self._session.resumed(request, self._opened_frames().object_ids, answered))
+        for answer in self._answers:
+            self._put(Packet((encode_text(answer),)))
+        if self._newest is not None:
+            self._put(self._newest)
+
+    def _hand_over(self, request: Resume) -> None:
+        """Give the websocket to the session that its client comes back for."""
+        link, self._link = self._link, None
+        if link is not None and self._registry.rejoin(link, request):
+            if self._worker is not None:
+                self._worker.cancel()
+            return
+        self._link = link
+        gone = SessionGoneError("this session is not kept (any more); start another one")
+        self._perform([Send(Failure.of(gone, request_id=request.request_id))])
+
+    # Work
+
+    async def _guarded_work(self) -> None:
         try:
-            await part()  # type: ignore[misc]
-        except WebSocketDisconnect:
-            pass
-        except (TimeoutError, OutboxFullError):
-            logger.info("a client does not read what it is sent; dropping its connection")
-            self._abort()
+            await self._work()
         except Exception as error:
-            reason = _internal(error).message
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._websocket.close(CLOSE_FAULT, reason)
-            except Exception:
-                self._abort()
-
-    def _abort(self) -> None:
-        # A close frame would wait behind everything else that the client does not read.
-        abort = self._websocket.scope.get("extensions", {}).get(ABORT_EXTENSION)
-        if abort is not None:
-            abort()
-
-    async def _read(self) -> None:
-        limits = self._settings.limits
-        while True:
-            limit_s = limits.idle_timeout_s if self._heard else min(limits.handshake_timeout_s, limits.idle_timeout_s)
-            try:
-                async with asyncio.timeout_at(self._idle_at(limit_s)):
-                    message = await self._websocket.receive()
-            except TimeoutError:
-                self._perform(self._session.idle(limit_s))
-                if self._session.closed:
-                    # The writer ends the connection once the reason is on its way.
-                    await asyncio.Event().wait()
-                continue
-            if message["type"] == "websocket.disconnect":
-                return
-            self._heard_at, self._heard = time.monotonic(), True
-            data = message.get("bytes")
-            self._perform(self._session.receive(message["text"] if data is None else data))
-            # Messages that are there already come without a pause; the other tasks must get their turn too.
-            await asyncio.sleep(0)
-
-    def _idle_at(self, limit_s: float) -> float:
-        now = time.monotonic()
-        # While a frame is in work, silence is what a patient client does.
-        since = now if self._session.busy else self._heard_at
-        return asyncio.get_running_loop().time() + max(since + limit_s - now, 0.0)
-
-    async def _write(self) -> None:
-        while True:
-            item = await self._outbox.next()
-            async with asyncio.timeout(self._settings.limits.send_timeout_s):
-                if isinstance(item, Close):
-                    await self._websocket.close(item.code, item.reason)
-                    return
-                for message in item.messages:
-                    if isinstance(message, str):
-                        await self._websocket.send_text(message)
-                    else:
-                        await self._websocket.send_bytes(message)
-            self._outbox.sent()
+            self._perform(self._session.close(CLOSE_FAULT, internal(error).message))
 
     async def _work(self) -> None:
         while True:
-            # Asked before the work is taken, so that it is the newest frame that is taken then.
-            await self._outbox.room()
+            if self._link is not None:
+                # Asked before the work is taken, so that it is the newest frame that is taken then.
+                await self._link.room()
             work = self._session.take()
             if work is None:
                 self._awake.clear()
                 await self._awake.wait()
                 continue
             outcome = await self._outcome(work)
-            self._heard_at = time.monotonic()
+            if self._link is not None:
+                self._link.touch()
             self._perform(self._session.ended(outcome))
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -203,15 +201,22 @@ class Connection:
                 case Send(message):
                     if isinstance(message, Failure):
                         self._metrics.error(message.code)
-                    elif isinstance(message, Ready):
+                    elif isinstance(message, Ready) and not isinstance(message, Resumed):
                         self._metrics.sessions_total.inc()
-                    self._outbox.put(Packet((encode_text(message),)))
+                        self._session_id = self._session.resumable_id
+                        self._registry.add(self)
+                    if isinstance(message, Ok | Failure) and message.request_id is not None and self._session_id:
+                        self._answers.append(message)
+                    self._put(Packet((encode_text(message),)))
                 case SendResult(result, attachments, camera):
                     self._metrics.frames.inc()
                     self._metrics.stages(result.timings_ms)
                     if camera and self._frames is not None and self._frames.send(result):
                         continue
-                    self._outbox.put(Packet((encode_text(result), *attachments), result=True))
+                    packet = Packet((encode_text(result), *attachments), result=True)
+                    if self._session_id is not None:
+                        self._newest = packet
+                    self._put(packet)
                 case Drop():
                     self._metrics.dropped.inc()
                 case Halt():
@@ -219,13 +224,18 @@ class Connection:
                         self._file.halt()
                 case Amend(request):
                     self._amend(request)
+                case Rejoin(request):
+                    self._hand_over(request)
                 case Release():
                     self._release()
                 case Close():
-                    self._outbox.put(effect)
+                    self._put(effect)
         self._awake.set()
 
-    # Work
+    def _put(self, item: Item) -> None:
+        # A client that is away hears the newest of it when it comes back.
+        if self._link is not None:
+            self._link.put(item)
 
     async def _outcome(self, work: Work) -> Outcome:
         try:
@@ -248,10 +258,13 @@ class Connection:
         except StreamsegError as error:
             return error
         except Exception as error:
-            return _internal(error)
+            return internal(error)
         return None
 
     async def _open(self, start: Start) -> None:
+        if self._link is not None:
+            # Who came back for a session has none before that.
+            self._link.place.take()
         limits = self._settings.limits.lowered(start.limits.model_dump(exclude_none=True))
         options = StreamOptions(
             mode=start.mode,
@@ -280,8 +293,7 @@ class Connection:
         self._perform(self._session.camera(frame))
 
     def _fail(self, error: StreamsegError) -> None:
-        with contextlib.suppress(OutboxFullError):
-            self._perform([Send(Failure.of(error))])
+        self._perform([Send(Failure.of(error))])
 
     # Files
 
@@ -307,21 +319,19 @@ class Connection:
             except StreamsegError as error:
                 outcome = error
             except Exception as error:
-                outcome = _internal(error)
-            with contextlib.suppress(OutboxFullError):
-                self._perform(self._session.amended(request, outcome))
+                outcome = internal(error)
+            self._perform(self._session.amended(request, outcome))
 
         self._amending.add(task := asyncio.create_task(amend(), name="streamseg-amend"))
         task.add_done_callback(self._amending.discard)
 
     async def _deliver(self, index: int, time_s: float, segmented: Segmented) -> None:
-        await self._outbox.room()
+        if self._link is not None:
+            await self._link.room()
         self._perform(self._session.emit(index, time_s, segmented))
 
     def _report(self, progress: Progress) -> None:
-        # A client that reads nothing is found out by the writer.
-        with contextlib.suppress(OutboxFullError):
-            self._perform(self._session.report(progress))
+        self._perform(self._session.report(progress))
 
     def _opened_file(self) -> FileSession:
         if self._file is None:
@@ -343,6 +353,10 @@ class Connection:
     def _release(self) -> None:
         opened = self._file or self._frames
         self._file = self._frames = None
+        if self._session_id is not None:
+            self._registry.forget(self._session_id)
+        self._session_id = self._newest = None
+        self._answers.clear()
         if opened is not None:
             self._closed(opened)
             self._metrics.sessions.dec()
@@ -361,10 +375,3 @@ def _ice_servers(settings: Settings) -> list[IceServerFields]:
         )
         for server in settings.webrtc.ice_servers
     ]
-
-
-def _internal(error: Exception) -> InternalError:
-    """What a client hears of a fault of ours: a number under which the log has the rest."""
-    number = secrets.token_hex(6)
-    logger.error("fault %s", number, exc_info=error)
-    return InternalError(f"a fault of the server; its log has the details under {number}")

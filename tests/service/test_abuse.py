@@ -81,7 +81,10 @@ def test_a_full_queue_is_said_and_the_session_goes_on(make_server: Callable[...,
 
 
 @pytest.mark.parametrize("farewell", ["close", "abort"])
-def test_leaving_in_the_middle_of_a_frame_frees_the_session(server: Server, farewell: str) -> None:
+def test_leaving_in_the_middle_of_a_frame_frees_the_session(make_server: Callable[..., Server], farewell: str) -> None:
+    # Who breaks off is waited for; who says goodbye is not.
+    server = make_server({"resume_s": 0.2 if farewell == "abort" else 3600.0})
+
     async def go() -> None:
         async with open_wire(server) as wire:
             await wire.start("frames", prompts=[CLICK])
@@ -103,7 +106,7 @@ def test_leaving_in_the_middle_of_a_frame_frees_the_session(server: Server, fare
 
 
 def test_a_reader_that_stalls_is_dropped_and_frames_do_not_pile_up(make_server: Callable[..., Server]) -> None:
-    server = make_server({"send_timeout_s": 0.5})
+    server = make_server({"send_timeout_s": 0.5, "resume_s": 0.2})
     large = picture(1280, 960)
 
     async def go() -> None:

@@ -66,6 +66,7 @@ def _limits(start: Start) -> SessionLimits:
         max_message_bytes=CHUNK_BYTES + 512,
         messages_per_s=1e6,
         idle_timeout_s=1.0,
+        resume_s=30.0,
         max_video_bytes=100 * CHUNK_BYTES,
         max_video_seconds=60.0,
         max_video_frames=1000,

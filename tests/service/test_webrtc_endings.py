@@ -71,7 +71,7 @@ def test_nothing_stays_of_many_sessions(model: LoadedModel, end) -> None:
             await live(client)
             await end(client)
 
-    with Server(settings_for_tests(webrtc=LOOPBACK), model) as server:
+    with Server(settings_for_tests({"resume_s": 0.2}, webrtc=LOOPBACK), model) as server:
         asyncio.run(session(server))
         assert frees_everything(server)
         before = held()
