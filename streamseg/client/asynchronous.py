@@ -38,7 +38,8 @@ class AsyncClient:
     """A client of one streamseg server.
 
     ``url``: ws://, wss://, http://, https:// or host:port. ``token``: what the server asks of clients, if anything.
-    ``reconnect``: whether ``segment`` connects again, once, when its kept connection turns out to be gone.
+    ``reconnect``: whether ``segment`` connects again, once, when its kept connection turns out to be gone, and whether
+    a ``stream`` goes on with its session after its connection broke (see ``AsyncStream``).
     ``timeout_s``: how long an answer may take before ConnectionLostError; None waits for ever.
 
     All errors are StreamsegErrors: those of the server with its code, and ConnectionLostError.
@@ -183,7 +184,8 @@ class AsyncClient:
             score_threshold=score_threshold,
             refine=refine,
         )
-        return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s)
+        reopen = self._open if self._reconnect else None
+        return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s, reopen=reopen)
 
     async def segment_file(
         self,
@@ -256,10 +258,10 @@ class AsyncClient:
             timeout_s=self._timeout_s,
         )
 
-    async def _open(self) -> Connection:
+    async def _open(self, session_id: str | None = None) -> Connection:
         if self._closed:
             raise BadStateError("this client is closed: make a new one")
-        connection = await Connection.open(self.url, self._token)
+        connection = await Connection.open(self.url, self._token, session_id)
         self._opened.add(connection)
         return connection
 

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
-from streamseg.client.wire import SUBPROTOCOL, error_from, pack, parse, unpack
+from streamseg.client.wire import SESSION_SUBPROTOCOL, SUBPROTOCOL, error_from, pack, parse, unpack
 from streamseg.errors import (
     BadMessageError,
     ConnectionLostError,
@@ -67,10 +67,15 @@ class Connection:
         self._socket = socket
         self._pace = Pace()
         self._counter = 0
+        # Whether it ended without a goodbye of the server.
+        self.broken = False
 
     @classmethod
-    async def open(cls, url: str, token: str | None) -> Connection:
-        """Connect to a websocket address; raises the StreamsegError that says why it failed."""
+    async def open(cls, url: str, token: str | None, session_id: str | None = None) -> Connection:
+        """Connect to a websocket address, to go on with a session if one is named.
+
+        Raises the StreamsegError that says why it failed.
+        """
         host = urlsplit(url).hostname
         if token and not token.isprintable():
             # The library's own words for it would quote the token.
@@ -78,7 +83,11 @@ class Connection:
         try:
             socket = await connect(
                 url,
-                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                subprotocols=[
+                    Subprotocol(SUBPROTOCOL),
+                    # A full server then knows that the place of this client is taken by itself.
+                    *([Subprotocol(SESSION_SUBPROTOCOL + session_id)] if session_id else []),
+                ],
                 # Headers are written as latin-1; the server reads the token's bytes as UTF-8.
                 additional_headers={"Authorization": f"Bearer {token}".encode().decode("latin-1")} if token else None,
                 compression=None,
@@ -126,7 +135,7 @@ class Connection:
         try:
             await self._socket.send(message)
         except ConnectionClosed as error:
-            raise _lost(error) from None
+            raise self._lost(error) from None
 
     async def receive(self) -> Incoming:
         """The next message, with its attachments; raises the reason if the connection ends."""
@@ -146,7 +155,7 @@ class Connection:
                         raise BadMessageError("the server sent text where a result's attachment was due")
                     attachments.append(unpack(attachment))
         except ConnectionClosed as error:
-            raise _lost(error) from None
+            raise self._lost(error) from None
         if fields["type"] == "ready":
             self._pace.learn(fields.get("limits"))
         return Incoming(fields, tuple(attachments))
@@ -161,6 +170,10 @@ class Connection:
 
     async def close(self) -> None:
         await self._socket.close()
+
+    def _lost(self, error: ConnectionClosed) -> StreamsegError:
+        self.broken = error.rcvd is None
+        return _lost(error)
 
 
 class Pace:

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from streamseg.client.connection import Connection, Incoming
 from streamseg.client.pictures import ImageLike, picture_bytes
+from streamseg.client.resuming import Reopen, ResumingConnection
 from streamseg.client.wire import RemoteResult, prompt_fields, result_from
 from streamseg.errors import BadStateError, CancelledWorkError, ConnectionLostError, InternalError, StreamsegError
 from streamseg.segmentation.prompts import Prompt
@@ -27,9 +28,13 @@ class AsyncStream:
     frame and waits for its own result, so that none is passed over.
 
     A frame that could not be segmented raises its error in the iteration, which may then go on.
+
+    When the connection breaks, the session goes on over another one, with its objects and what the tracker remembers:
+    requests and ``segment`` wait for that, of the frames of ``send`` the newest one is handed in then. Where it cannot
+    be done within ``limits.resume_s`` of the server, ConnectionLostError or SessionGoneError say so.
     """
 
-    def __init__(self, connection: Connection, *, timeout_s: float | None) -> None:
+    def __init__(self, connection: ResumingConnection, *, timeout_s: float | None) -> None:
         self._connection = connection
         self._timeout_s = timeout_s
         self._opened_s = time.perf_counter()
@@ -43,17 +48,20 @@ class AsyncStream:
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, connection: Connection, start: Mapping[str, Any], *, timeout_s: float | None) -> Self:
-        """Start a session on an open connection, which belongs to the stream from then on."""
+    async def open(
+        cls, connection: Connection, start: Mapping[str, Any], *, timeout_s: float | None, reopen: Reopen | None
+    ) -> Self:
+        """Start a session on an open connection, which belongs to the stream from then on.
+
+        ``reopen``: how to connect for it again; None: it ends with its connection.
+        """
+        resuming = ResumingConnection(connection, reopen, timeout_s)
         try:
-            await connection.send({**start, "request_id": connection.next_id()})
-            ready = await connection.receive_within(timeout_s)
-            if ready.type == "error":
-                raise ready.error()
+            await resuming.start(start)
         except BaseException:
             await connection.close()
             raise
-        stream = cls(connection, timeout_s=timeout_s)
+        stream = cls(resuming, timeout_s=timeout_s)
         stream._reader = asyncio.create_task(stream._read(), name="streamseg stream reader")
         return stream
 
@@ -81,7 +89,7 @@ class AsyncStream:
             await self._send(frame, index, time_s, request_id)
             result = await self._within(answer)
         finally:
-            self._answers.pop(request_id, None)
+            self._forget(request_id)
             self._awaited.pop(request_id, None)
         assert result is not None
         return result
@@ -176,7 +184,11 @@ class AsyncStream:
             await self._connection.send({**fields, "request_id": request_id})
             await self._within(answer)
         finally:
-            self._answers.pop(request_id, None)
+            self._forget(request_id)
+
+    def _forget(self, request_id: str) -> None:
+        self._answers.pop(request_id, None)
+        self._connection.settled(request_id)
 
     def _expect(self, request_id: str) -> asyncio.Future[RemoteResult | None]:
         if self._end is not None:

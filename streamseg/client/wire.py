@@ -21,6 +21,7 @@ from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prom
 from streamseg.segmentation.segmenter import Mode
 
 SUBPROTOCOL = "streamseg.v1"
+SESSION_SUBPROTOCOL = "streamseg.session."
 PATH = "/v1/stream"
 DEFAULT_PORT = 8000
 
