@@ -188,3 +188,78 @@ test("a server that takes no session for long is not just full", async () => {
   }
   assert.deepEqual([...whys], ["waiting: busy", "waiting: no_session"]);
 });
+
+/** An owner whose sessions can go on, with one that is ready. */
+function makeResumable() {
+  connection.owner.onResumed = () => log.push("resumed!");
+  connection.wake();
+  Wire.newest.open();
+  Wire.newest.say({ type: "ready", session_id: "12ab", limits: { resume_s: 30 } });
+}
+
+const sent = () => Wire.newest.sent.map((text) => JSON.parse(text));
+
+/** The websocket breaks, and another one is there. */
+async function breakOff() {
+  await Wire.newest.end(1006);
+  mock.timers.tick(625);
+  Wire.newest.open();
+}
+
+test("a session goes on over another websocket, with what did not arrive", async () => {
+  makeResumable();
+  const ids = ["prompt", "undo", "offer", "reset", "remove"].map((type) => connection.request({ type }, `the ${type}`));
+  Wire.newest.say({ type: "ok", of: "prompt", request_id: ids[0] });
+  await Wire.newest.end(1006);
+  assert.ok(connection.away);
+  ids.push(connection.request({ type: "prompt" }, "another"));
+  assert.equal(connection.frame({ index: 0 }, new Uint8Array()), false);
+  mock.timers.tick(625);
+  Wire.newest.open();
+  assert.deepEqual(Wire.newest.protocols.at(-1), "streamseg.session.12ab");
+  Wire.newest.say({ type: "ready", session_id: "12ab", resumed: true, received: [ids[3]], limits: { resume_s: 30 } });
+  assert.deepEqual(sent(), [
+    { type: "resume", version: 1, session_id: "12ab", request_id: "resume" },
+    { type: "undo", request_id: ids[1] },
+    { type: "remove", request_id: ids[4] },
+    { type: "prompt", request_id: ids[5] },
+  ]);
+  Wire.newest.say({ type: "error", code: "bad_state", request_id: ids[3] });
+  Wire.newest.say({ type: "error", code: "bad_state", request_id: ids[3] });
+  const expected = ["waiting: lost", "connecting", "ready", "resumed!", ["error", "bad_state", "reset", "the reset"]];
+  assert.deepEqual(log.slice(-5), expected, "what is said once more is heard once");
+});
+
+test("where the session is gone another one is started on the same websocket", async () => {
+  makeResumable();
+  connection.request({ type: "undo" });
+  await breakOff();
+  Wire.newest.say({ type: "error", code: "session_gone", request_id: "resume" });
+  assert.ok(!connection.away);
+  assert.deepEqual(sent().map(({ type }) => type), ["resume", "start"]);
+  Wire.newest.say({ type: "ready", session_id: "34cd", limits: { resume_s: 0 } });
+  assert.deepEqual(log.slice(-4), ["connecting", "connecting", "ready", "ready!"]);
+  assert.equal(sent().length, 2);
+  await breakOff();
+  assert.equal(sent()[0].type, "start", "this server keeps none");
+});
+
+test("what the server ended, or somebody else took, is not gone on with", async () => {
+  for (const code of [1001, 1008, 1009, 4001]) {
+    makeResumable();
+    await Wire.newest.end(code);
+    assert.ok(!connection.away, String(code));
+    connection.close();
+  }
+});
+
+test("without an owner that goes on a broken session is another one's start", async () => {
+  connection.wake();
+  Wire.newest.open();
+  Wire.newest.say({ type: "ready", session_id: "12ab", limits: { resume_s: 30 } });
+  await Wire.newest.end(1006);
+  assert.equal(connection.request({ type: "undo" }), null);
+  mock.timers.tick(625);
+  Wire.newest.open();
+  assert.deepEqual(sent().map(({ type }) => type), ["start"]);
+});

@@ -25,7 +25,19 @@ export class Wire {
 
   open() {
     this.onopen();
-    this.say({ type: "ready", limits: { max_objects: 64 } });
+    this.say({ type: "ready", session_id: "the session", limits: { max_objects: 64, resume_s: 30 } });
+  }
+
+  /** The websocket breaks. */
+  lose() {
+    return this.onclose({ code: 1006 });
+  }
+
+  /** The session goes on. */
+  resume(received = []) {
+    this.onopen();
+    const known = { session_id: "the session", resumed: true, newest_index: null, object_ids: [], received };
+    this.say({ type: "ready", limits: { max_objects: 64, resume_s: 30 }, ...known });
   }
 
   say(message) {

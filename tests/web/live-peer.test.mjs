@@ -62,7 +62,7 @@ async function followed() {
 
 async function connected() {
   await followed();
-  Wire.newest.say({ type: "answer", sdp: "the answer" });
+  Wire.newest.say({ type: "answer", sdp: "the answer", request_id: requestOf("offer").request_id });
   FarPeer.newest.open();
 }
 
@@ -76,6 +76,8 @@ function film(picture, rtp) {
   session.take(picture);
   session.peer.clock.sent(rtp, performance.now());
 }
+
+const requestOf = (kind) => Wire.newest.sent.findLast(({ type }) => type === kind);
 
 const framesOverWire = () => Wire.newest.sent.filter(({ type }) => type === "frame").length;
 
@@ -210,6 +212,45 @@ test("a connection over which nothing comes is given up", async () => {
   session.take("b");
   assert.equal(session.fellBack, "lost");
   assert.ok(session.hasRoom);
+});
+
+/** Over another websocket the session goes on. */
+async function comeBack() {
+  clearTimeout(session.connection.retryTimer);
+  session.connection.open();
+  Wire.newest.resume();
+  await settle();
+}
+
+test("masks keep coming over WebRTC while the websocket is away, and it is kept", async () => {
+  await connected();
+  film("a", RTP);
+  await Wire.newest.lose();
+  FarPeer.newest.say(0, result(1, { rtp_timestamp: RTP }));
+  assert.deepEqual(seen.at(-1), [1, "a"]);
+  assert.ok(session.hasRoom);
+  film("b", RTP + 900);
+  await comeBack();
+  FarPeer.newest.say(1, result(2, { rtp_timestamp: RTP + 900 }));
+  assert.deepEqual(seen.at(-1), [2, "b"]);
+  assert.equal(FarPeer.all.length, 1);
+  assert.equal(Wire.newest.sent.filter(({ type }) => type === "offer").length, 0);
+});
+
+test("a connection that ended with the websocket is made anew after it", async () => {
+  await connected();
+  await Wire.newest.lose();
+  FarPeer.newest.connectionState = "failed";
+  FarPeer.newest.onconnectionstatechange();
+  assert.ok(!session.goesOn);
+  await comeBack();
+  assert.equal(FarPeer.all.length, 2);
+  assert.equal(Wire.newest.sent.filter(({ type }) => type === "offer").length, 1);
+  Wire.newest.say({ type: "answer", sdp: "of the former offer", request_id: "r1" });
+  assert.equal(FarPeer.newest.answer, undefined);
+  Wire.newest.say({ type: "answer", sdp: "of this one", request_id: requestOf("offer").request_id });
+  FarPeer.newest.open();
+  assert.ok(session.filming);
 });
 
 test("by itself the page takes WebRTC over a network, and the websocket on one machine", () => {

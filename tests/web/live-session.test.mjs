@@ -243,3 +243,73 @@ test("another shape of the picture is told once, and its frames make room for ot
   assert.deepEqual(log.slice(2), ["shape"]);
   assert.ok(session.hasRoom);
 });
+
+/** The websocket breaks, and another one is there; the page's own pause is not waited for. */
+async function breakOff() {
+  await Wire.newest.lose();
+  clearTimeout(session.connection.retryTimer);
+}
+
+async function comeBack(received = []) {
+  session.connection.open();
+  Wire.newest.resume(received);
+  await settle();
+}
+
+test("a session goes on after its websocket broke, and no mask is told again", async () => {
+  const object = await followed();
+  await click(object, point(0), 0);
+  frames.take("lost");
+  await settle();
+  await breakOff();
+  assert.ok(!session.settled && !session.goesOn);
+  assert.equal(objects.history.size, 2);
+  const received = Wire.newest.sent.map(({ request_id }) => request_id).filter(Boolean);
+  await comeBack(received);
+  assert.deepEqual(Wire.newest.sent.map(({ type }) => type), ["resume"]);
+  assert.ok(session.hasRoom);
+  answer(1, { 1: "lost" });
+  assert.equal(object.state, "tracked", "of a frame that is not there any more");
+  frames.take("next");
+  await settle();
+  assert.deepEqual(Wire.newest.said, ["frame 2"]);
+  answer(2, { 1: "tracked" });
+  assert.deepEqual(log, ["ready", "result 0", "result 2"]);
+  assert.equal(objects.history.size, 2, "it can still be taken back");
+});
+
+test("what was done while the websocket was away is told after it", async () => {
+  const object = await followed();
+  await click(object, point(0), 0);
+  await click(add(), point(), 0);
+  const received = Wire.newest.sent.map(({ request_id }) => request_id).filter(Boolean);
+  await breakOff();
+  objects.remove(2);
+  session.removed(2);
+  const { object: changed, told } = objects.undo();
+  session.undone(changed, told);
+  await click(add());
+  await comeBack(received);
+  assert.deepEqual(Wire.newest.said, ["remove 2", "undo", "prompt 3", "frame 1"]);
+  assert.deepEqual([...objects.byId.keys()], [1, 3]);
+});
+
+test("where the session is gone the objects go on in another one", async () => {
+  await followed();
+  await breakOff();
+  session.connection.open();
+  Wire.newest.onopen();
+  Wire.newest.say({ type: "error", code: "session_gone", message: "gone", request_id: "resume" });
+  Wire.newest.say({ type: "ready", session_id: "another", limits: { max_objects: 64, resume_s: 30 } });
+  await settle();
+  assert.deepEqual(Wire.newest.said, ["start", "prompt mask 1", "frame 0"]);
+  assert.equal(objects.history.size, 0);
+  // This one knows nothing yet that would be worth coming back to.
+  await breakOff();
+  session.connection.open();
+  Wire.newest.open();
+  await settle();
+  assert.deepEqual(Wire.newest.said, ["prompt mask 1", "frame 0"]);
+  answer(0, { 1: "tracked" });
+  assert.ok(session.settled);
+});

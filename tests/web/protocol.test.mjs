@@ -24,5 +24,6 @@ test("a message that is too short is refused", () => {
 test("the token travels as a second subprotocol in unpadded base64url", () => {
   assert.deepEqual(subprotocols(null), ["streamseg.v1"]);
   assert.deepEqual(subprotocols("a"), ["streamseg.v1", "streamseg.token.YQ"]);
+  assert.deepEqual(subprotocols("a", "12ab"), ["streamseg.v1", "streamseg.token.YQ", "streamseg.session.12ab"]);
   assert.equal(base64url("??>>ü"), Buffer.from("??>>ü").toString("base64url"));
 });

@@ -1,6 +1,7 @@
 /**
  * What the server is told of the objects in a live picture, and what it says of them: one session after the other, in
- * which the same objects go on. Frames travel two at a time at most, so that the delay stays one frame's.
+ * which the same objects go on. A session outlives its websocket for a while, and then goes on as if nothing had
+ * happened. Frames travel two at a time at most, so that the delay stays one frame's.
  *
  * Over WebRTC frames go over the websocket until the connection is there, and again when it is not any more: the
  * session takes both, so that nothing waits and nothing is lost when one of the ways ends.
@@ -73,12 +74,15 @@ export class LiveSession {
     /** @type {any[]} */
     this.iceServers = [];
     this.calledMs = -Infinity;
+    /** @type {string | null} the offer whose answer is waited for */
+    this.offerId = null;
     /** @type {number | null} since when no frame of the video was answered */
     this.unansweredMs = null;
     this.connection = new Connection(server, {
       start: () => this.start(),
-      onMessage: (message) => void (message.type === "answer" && this.peer?.answered(message.sdp)),
+      onMessage: (message) => this.answered(message),
       onReady: (ready) => this.begin(ready),
+      onResumed: () => this.resumed(),
       onResult: (result) => this.result(result),
       onError: (error, request, mark) => this.failed(error, request, mark),
       onState: (state, why) => this.changed(state, why),
@@ -94,8 +98,13 @@ export class LiveSession {
     return this.connection.ready && !this.rounds;
   }
 
+  /** Whether results keep coming. Over WebRTC they do while the websocket is away for a moment. */
+  get goesOn() {
+    return this.settled || (this.connection.away && this.filming);
+  }
+
   get hasRoom() {
-    if (!this.settled || performance.now() < this.pausedUntilMs) return false;
+    if (!this.goesOn || performance.now() < this.pausedUntilMs) return false;
     if (!this.filming) return this.frames.waiting < MOST_ON_THE_WAY;
     this.frames.giveUp();
     // A picture that was clicked on is to be segmented before any other.
@@ -250,12 +259,29 @@ export class LiveSession {
     this.goOn();
   }
 
+  /** The session that there was goes on, over another websocket. */
+  resumed() {
+    this.pausedUntilMs = 0;
+    // What was on its way over the former websocket may never be answered.
+    this.frames.giveUp(Infinity);
+    if (this.takesPeer && !this.filming && this.fellBack !== "failed") this.call();
+    this.goOn();
+  }
+
+  /** @param {any} message of the server */
+  answered(message) {
+    // One that was asked for before the websocket broke is of no use to another peer.
+    if (message.type === "answer" && message.request_id === this.offerId) void this.peer?.answered(message.sdp);
+  }
+
   /** Makes a WebRTC connection; until it is there frames go over the websocket. */
   call() {
     this.hangUp();
     this.calledMs = performance.now();
     this.peer = new Peer(this.frames.screen, this.iceServers, {
-      offer: (sdp) => void this.connection.request({ type: "offer", sdp }),
+      offer: (sdp) => {
+        this.offerId = this.connection.request({ type: "offer", sdp });
+      },
       onResult: (result) => this.result(result),
       onConnected: () => {
         this.fellBack = null;
@@ -397,7 +423,9 @@ export class LiveSession {
    * @param {string} why
    */
   changed(state, why) {
-    if (state !== "ready") {
+    // A session that was still being told of the objects knows too little to go on.
+    if (this.rounds && state !== "ready") this.connection.forget();
+    if (state !== "ready" && !this.connection.away) {
       this.hangUp();
       this.rounds = null;
       this.objects.history.sessionEnded((id) => this.sightings.has(id));

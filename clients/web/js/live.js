@@ -243,7 +243,7 @@ export class Live {
     const { video } = this.source;
     if (!("requestVideoFrameCallback" in video)) this.fresh = this.undrawn = true;
     const { objects, stage } = this.workspace;
-    const known = objects.size > 0 && this.session.settled;
+    const known = objects.size > 0 && this.session.goesOn;
     if (!known) stage.setStale(true);
     if (this.undrawn && (!known || this.smooth.checked)) {
       this.undrawn = false;

@@ -35,12 +35,17 @@ export function unpack(buffer) {
 }
 
 /**
- * The subprotocols to offer. A browser cannot set headers on a websocket, so the token travels as a second one.
+ * The subprotocols to offer. A browser cannot set headers on a websocket, so the token travels as one of them, and so
+ * does the session to come back to: a full server then lets this client in to its own place.
  * @param {string | null} token
+ * @param {string | null} [sessionId]
  * @returns {string[]}
  */
-export function subprotocols(token) {
-  return token ? [SUBPROTOCOL, `streamseg.token.${base64url(token)}`] : [SUBPROTOCOL];
+export function subprotocols(token, sessionId = null) {
+  const offered = [SUBPROTOCOL];
+  if (token) offered.push(`streamseg.token.${base64url(token)}`);
+  if (sessionId) offered.push(`streamseg.session.${sessionId}`);
+  return offered;
 }
 
 /**
