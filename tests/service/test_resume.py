@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import io
+import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -325,6 +326,33 @@ def test_the_token_is_asked_for_as_ever(make_server: Callable[..., Server]) -> N
 
     asyncio.run(go())
     assert frees_everything(server)
+
+
+def test_neither_token_nor_id_is_ever_logged(
+    make_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(token="a-secret", log_level="debug")
+    allowed = {"additional_headers": {"Authorization": "Bearer a-secret"}, "logger": logging.getLogger("the client's")}
+    logging.getLogger("the client's").setLevel(logging.ERROR)
+
+    async def go() -> str:
+        async with open_wire(server, **allowed) as wire:
+            await wire.start("frames")
+            session_id = (await wire.expect("ready"))["session_id"]
+            await break_off(server, wire)
+        async with open_wire(server, **allowed, **coming_back_for(session_id)) as wire:
+            await resume(wire, session_id)
+        async with open_wire(server, **allowed) as wire:
+            await wire.text(type="resume", version=1, session_id=session_id + "0")
+            await wire.expect("error", "session_gone")
+        return session_id
+
+    with caplog.at_level(logging.DEBUG):
+        session_id = asyncio.run(go())
+        assert frees_everything(server)
+    assert caplog.text
+    assert "a-secret" not in caplog.text
+    assert session_id[:6] not in caplog.text
 
 
 def test_a_client_finds_back_to_its_own_place_on_a_full_server(make_server: Callable[..., Server]) -> None:
