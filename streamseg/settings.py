@@ -57,7 +57,11 @@ class Limits(BaseModel):
         ge=1,
         description="A frame whose objects together have more pixels of masks is `too_large`; a byte of memory each.",
     )
-    max_sessions: int = Field(16, ge=1, description="One connection more is refused with 503 and Retry-After.")
+    max_sessions: int = Field(
+        16,
+        ge=1,
+        description="One connection more is refused with 503 and Retry-After; sessions that wait for a client count.",
+    )
     queue_length: int = Field(32, ge=1, description="Works waiting for the model; one more is `overloaded`.")
     messages_per_s: float = Field(
         120.0,

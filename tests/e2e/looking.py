@@ -8,6 +8,8 @@ from typing import Any
 
 from playwright.sync_api import FloatRect, Page, WebSocket
 
+from streamseg.service.server import Server
+
 OpenPage = Callable[..., Page]
 """The fixture ``open_page``: (path, url=, expected=, width=, height=) -> the page."""
 
@@ -110,3 +112,10 @@ def wait_for_result(socket: WebSocket, object_ids: list[int]) -> None:
         return message.get("type") == "result" and [one["object_id"] for one in message["objects"]] == object_ids
 
     socket.wait_for_event("framereceived", names_them)
+
+
+def break_websockets(server: Server) -> None:
+    """End every websocket as a failing network does: without a goodbye."""
+    for protocol in list(server._uvicorn.server_state.connections):
+        if hasattr(protocol, "conn"):
+            protocol.loop.call_soon_threadsafe(protocol.transport.abort)

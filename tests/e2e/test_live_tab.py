@@ -6,6 +6,7 @@ import time
 
 from looking import (
     OpenPage,
+    break_websockets,
     click_stage,
     drag_stage,
     listen,
@@ -184,6 +185,32 @@ def test_objects_go_on_after_the_connection_broke(open_page: OpenPage, model: Lo
         wait_for_frames(page, PANEL, 0)
         expect(page.locator(f"{PANEL} .object")).to_have_count(1)
         expect(page.locator("#notices")).not_to_contain_text("Connection lost")
+
+
+def test_a_session_goes_on_after_its_websocket_broke(open_page: OpenPage, page_server: Server) -> None:
+    """Nothing is told again: the server knows it all, and the last click can still be taken back."""
+    page = open_page()
+    said = listen(page)
+    follow_disc(page)
+    with page.expect_websocket():
+        break_websockets(page_server)
+    expect(page.locator("#connection")).to_have_text("Connected")
+    wait_for_frames(page, PANEL, 10)
+    wait_for_mask_on_disc(page, PANEL)
+    assert page.locator("#notices").inner_text() == ""
+    assert [message["type"] for message in said] == ["start", "prompt", "resume"]
+    assert "mask" not in said[1]
+    with page.expect_websocket() as opened:
+        break_websockets(page_server)
+    expect(page.locator("#connection")).to_have_text("Connected")
+    drag_stage(page, PANEL, 0.02, 0.55, 0.4, 0.98)
+    wait_for_result(opened.value, [1, 2])
+    page.keyboard.press("Control+z")
+    expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+    wait_for_result(opened.value, [1])
+    page.keyboard.press("Control+z")
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+    assert [message["type"] for message in said][3:] == ["resume", "prompt", "undo", "undo"]
 
 
 def test_a_refused_camera_is_said_in_words(open_page: OpenPage) -> None:

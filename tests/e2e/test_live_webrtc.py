@@ -7,7 +7,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from looking import OpenPage, click_stage, listen, wait_for_disc, wait_for_frames, wait_for_mask_on_disc
+from looking import (
+    OpenPage,
+    break_websockets,
+    click_stage,
+    listen,
+    wait_for_disc,
+    wait_for_frames,
+    wait_for_mask_on_disc,
+)
 from playwright.sync_api import Page, expect
 
 from streamseg.models.build import LoadedModel
@@ -156,6 +164,25 @@ def test_a_lost_connection_leaves_the_session_to_the_websocket(open_page: OpenPa
     wait_for_mask_on_disc(page, PANEL)
     assert [message["type"] for message in said].count("start") == 1
     assert page.locator("#notices").inner_text() == ""
+
+
+def test_masks_keep_coming_while_the_websocket_is_away(open_page: OpenPage, page_server: Server) -> None:
+    page = open_page()
+    choose_webrtc(page)
+    page.evaluate(_WATCH_CHANNEL)
+    said = listen(page)
+    start_camera(page)
+    expect(page.locator(f"{PANEL} [data-part=way]")).to_have_text("WebRTC")
+    click_disc(page)
+    page.wait_for_function("() => window.heard.results > 0")
+    with page.expect_websocket():
+        break_websockets(page_server)
+    expect(page.locator("#connection")).to_have_text("Connected")
+    expect(page.locator(f"{PANEL} [data-part=way]")).to_have_text("WebRTC")
+    before = page.evaluate("window.heard.results")
+    page.wait_for_function("(before) => window.heard.results >= before + 10", arg=before)
+    wait_for_mask_on_disc(page, PANEL)
+    assert [message["type"] for message in said] == ["start", "offer", "prompt", "resume"]
 
 
 def test_a_server_without_webrtc_is_spoken_to_over_the_websocket(
