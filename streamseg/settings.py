@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from streamseg.errors import BadMessageError, BadSettingError
-from streamseg.media.addresses import AddressRule
+from streamseg.media.addresses import AddressRule, is_stream_url
 from streamseg.media.image import ImageLimits
 from streamseg.media.network import NetworkOptions
 from streamseg.media.video import VideoLimits
@@ -32,6 +32,8 @@ from streamseg.segmentation.track_options import TrackOptions
 
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
+# Names of shared streams are part of addresses.
+STREAM_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 class Limits(BaseModel):
@@ -236,6 +238,33 @@ class NetworkSettings(BaseModel):
         )
 
 
+class StreamsSettings(BaseModel):
+    """Streams that several clients share: cameras of the operator's, and what is published over WHIP."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cameras: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Network cameras by name, as addresses (`rtsp://...`), opened while somebody looks at them.",
+    )
+    keep_s: float = Field(
+        30.0,
+        gt=0,
+        description="How long a stream keeps its objects while its publisher is away, or nobody looks at its camera.",
+    )
+    max_watchers: int = Field(8, ge=0, description="Players that watch over WHEP at a time; each costs an encoder.")
+
+    @field_validator("cameras")
+    @classmethod
+    def _check_names(cls, cameras: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, url in cameras.items():
+            if not re.fullmatch(STREAM_NAME, name):
+                raise ValueError(f"{name!r} is no name for a stream: letters, digits, '.', '_' and '-'")
+            if not is_stream_url(url.get_secret_value()):
+                raise ValueError(f"the camera {name!r} has no address like rtsp://host/path")
+        return cameras
+
+
 class Settings(BaseSettings):
     """All settings of the service."""
 
@@ -264,6 +293,7 @@ class Settings(BaseSettings):
     track: TrackOptions = Field(default_factory=TrackOptions)
     webrtc: WebrtcSettings = Field(default_factory=WebrtcSettings)
     network: NetworkSettings = Field(default_factory=NetworkSettings)
+    streams: StreamsSettings = Field(default_factory=StreamsSettings)
 
     @classmethod
     def settings_customise_sources(

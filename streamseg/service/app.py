@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,9 +32,10 @@ from streamseg.service.files import check_data_dir
 from streamseg.service.link import Link
 from streamseg.service.metrics import CONTENT_TYPE, Metrics
 from streamseg.service.places import Place, Places
-from streamseg.service.protocol import SOURCES, VERSION, ModelInfo, SessionLimits
+from streamseg.service.protocol import SOURCES, VERSION, ModelInfo, SessionLimits, Source
 from streamseg.service.resumable import Registry, named_session
 from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
+from streamseg.service.streams import Streams
 from streamseg.service.websocket import Conversation
 from streamseg.settings import Settings
 
@@ -74,6 +76,7 @@ class Service:
         self.guard = Guard(settings)
         self.engine: Engine | None = None
         self.files: FileService | None = None
+        self.streams: Streams | None = None
         self.metrics = Metrics(lambda: 0.0 if self.engine is None else float(self.engine.depth))
         self.model_info = ModelInfo(
             name=model.name, device=str(model.device), reason=model.reason, licence=model.licence
@@ -88,12 +91,14 @@ class Service:
         """Run the inference thread as long as the application."""
         self.files = await asyncio.to_thread(FileService, self.settings, self.metrics)
         self.engine = Engine(self.model, self.settings.limits.queue_length, min_work_ms=self.settings.model.min_work_ms)
+        self.streams = Streams(self.engine, self.settings)
         sweeping = asyncio.create_task(self.files.sweep(), name="streamseg-sweep")
         try:
             yield
         finally:
             sweeping.cancel()
             await self.registry.close()
+            await self.streams.close()
             # Waits for the frame that is in work.
             await asyncio.to_thread(self.engine.close)
             await asyncio.to_thread(self.files.close)
@@ -122,6 +127,18 @@ class Service:
     def ready(self) -> bool:
         return self.engine is not None and self.engine.alive
 
+    def _takes(self, source: Source) -> bool:
+        settings = self.settings
+        match source:
+            case "webrtc":
+                return settings.webrtc.enabled
+            case "url":
+                return settings.network.enabled
+            case "stream":
+                return settings.webrtc.enabled or settings.network.enabled or bool(settings.streams.cameras)
+            case _:
+                return True
+
     def info(self) -> dict[str, Any]:
         """What a client may want to know before it opens a session."""
         limits = self.settings.limits
@@ -130,7 +147,7 @@ class Service:
             "protocol": VERSION,
             "model": self.model_info.model_dump() | {"image_size": self.model.image_size},
             "modes": list(MODES),
-            "sources": [source for source in SOURCES if source != "webrtc" or self.settings.webrtc.enabled],
+            "sources": [source for source in SOURCES if self._takes(source)],
             "limits": {name: getattr(limits, name) for name in SessionLimits.model_fields},
             "samples": self._samples,
         }
@@ -165,12 +182,20 @@ async def _info(request: Request) -> Response:
     return JSONResponse(service.info(), headers={"Cache-Control": "no-store"})
 
 
+async def _streams(request: Request) -> Response:
+    service: Service = request.app.state.service
+    service.guard.check_origin(request.headers)
+    service.guard.check_token(request.headers)
+    listed = [] if service.streams is None else service.streams.listed()
+    return JSONResponse({"streams": [asdict(one) for one in listed]}, headers={"Cache-Control": "no-store"})
+
+
 async def _stream(websocket: WebSocket) -> None:
     service: Service = websocket.app.state.service
     try:
         subprotocol = service.guard.check_websocket(websocket)
         with service.connection(websocket.scope["subprotocols"]) as place:
-            if service.engine is None or service.files is None:
+            if service.engine is None or service.files is None or service.streams is None:
                 raise OverloadedError("the service is not ready yet")
             await websocket.accept(subprotocol)
             link = Link(websocket, service.settings.limits, place)
@@ -182,6 +207,7 @@ async def _stream(websocket: WebSocket) -> None:
                 service.model_info,
                 service.files,
                 service.registry,
+                service.streams,
             ).serve(link)
     except StreamsegError as error:
         service.metrics.error(error.code)
@@ -249,6 +275,7 @@ def create_app(settings: Settings, model: LoadedModel) -> Starlette:
             Route("/readyz", _readiness),
             Route("/metrics", _metrics),
             Route("/v1/info", _info),
+            Route("/v1/streams", _streams),
             Route("/v1/files/{id}/{name}", _download),
             WebSocketRoute("/v1/stream", _stream),
             Mount("/", files),

@@ -16,6 +16,7 @@ from streamseg.service.protocol import (
     MaskHeader,
     ObjectFields,
     OverlayHeader,
+    PictureHeader,
     Rle,
     Start,
 )
@@ -48,6 +49,9 @@ def encode_result(frame: Frame, result: FrameResult, start: Start) -> Segmented:
             attachments.append(_png(result.index, one.object_id, one.region, None))
             for place, other in enumerate(one.candidates):
                 attachments.append(_png(result.index, one.object_id, other.region, place))
+    if start.picture:
+        picture = encode_jpeg(frame.rgb, start.overlay_quality)
+        attachments.append(encode_binary(PictureHeader(type="picture", index=result.index, format="jpeg"), picture))
     if start.overlay:
         picture = encode_jpeg(draw_overlay(frame, result), start.overlay_quality)
         attachments.append(encode_binary(OverlayHeader(type="overlay", index=result.index, format="jpeg"), picture))

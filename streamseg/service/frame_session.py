@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING
 from streamseg.errors import WebrtcFailedError
 from streamseg.media.image import decode_image
 from streamseg.pipeline import Pipeline, StreamOptions
+from streamseg.service.edits import carry_out, say
 from streamseg.service.effects import Again, CameraFrame, Change, Segment, Segmented, Signal
 from streamseg.service.encoding import encode_result
 from streamseg.service.protocol import (
     LIVE_SOURCES,
     Answer,
     FrameMessage,
-    PromptFields,
-    PromptRequest,
-    Remove,
     Result,
     Start,
-    Undo,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +51,8 @@ class FrameSession:
         self._on_frame = on_frame
         self._on_failure = on_failure
         self._pipeline = Pipeline(engine, options, limits.prompts())
+        self._live = start.source in LIVE_SOURCES
+        self._most_px = limits.max_image_pixels
         self._webrtc: Webrtc | None = None
 
     @property
@@ -65,23 +64,16 @@ class FrameSession:
         """Make ready, with the prompts of the start."""
         if self._start.source == "webrtc":
             kind = await asyncio.to_thread(_load_webrtc)
-            self._webrtc = kind(
-                self._start, self._settings, self._limits.max_image_pixels, self._on_frame, self._on_failure
-            )
+            self._webrtc = kind(self._start, self._settings, self._most_px, self._on_frame, self._on_failure)
         for prompt in self._start.prompts:
-            await self._say(prompt, 0, self._start.request_id)
+            await say(self._pipeline, prompt, 0, self._most_px, live=self._live, tag=self._start.request_id)
 
     async def change(self, change: Change) -> None:
         """Carry out a prompt, an undo, a removal or a reset."""
-        match change.request:
-            case PromptRequest() as request:
-                await self._say(request, change.newest_frame, request.request_id)
-            case Remove(object_id=object_id):
-                self._pipeline.remove(object_id)
-            case Undo():
-                self._pipeline.undo()
-            case _:
-                self._pipeline.reset()
+        request = change.request
+        await carry_out(
+            self._pipeline, request, change.newest_frame, self._most_px, live=self._live, tag=request.request_id
+        )
 
     async def negotiate(self, signal: Signal) -> Answer | None:
         """See ``Webrtc.negotiate``."""
@@ -107,18 +99,6 @@ class FrameSession:
         self._pipeline.close()
         if self._webrtc is not None:
             await self._webrtc.close()
-
-    async def _say(self, fields: PromptFields, newest_frame: int, request_id: str | None) -> None:
-        def say() -> None:
-            prompt = fields.to_prompt(newest_frame, self._limits.max_image_pixels)
-            on_next = self._start.source in LIVE_SOURCES and fields.frame is None
-            self._pipeline.add_prompt(prompt, fields.replace, request_id, on_next)
-
-        # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
-        if fields.mask is None:
-            say()
-        else:
-            await asyncio.to_thread(say)
 
     async def _segment_camera(self, work: Segment, camera: CameraFrame) -> Segmented:
         webrtc = self._opened_webrtc()

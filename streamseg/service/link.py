@@ -86,6 +86,11 @@ class Link:
         """See ``Outbox.room``."""
         await self._outbox.room()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether no result waits to be sent."""
+        return self._outbox.has_room
+
     def touch(self) -> None:
         """The client had a reason to be silent until now."""
         self._heard_at = time.monotonic()

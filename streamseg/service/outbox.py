@@ -60,6 +60,11 @@ class Outbox:
         if isinstance(item, Packet) and item.result:
             self._room.set()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether no result waits."""
+        return self._room.is_set()
+
     async def room(self) -> None:
         """Wait until no result waits: a client that reads slowly holds up its own work, not the memory."""
         await self._room.wait()

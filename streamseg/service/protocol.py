@@ -33,6 +33,7 @@ MAX_NAME_CHARS = 255
 MAX_SIDE_PX = 8192
 MAX_SDP_CHARS = 64 * 2**10
 MAX_CANDIDATE_CHARS = 1024
+MAX_URL_CHARS = 2048
 
 # An uploaded file comes in pieces of at most this; so many bytes may be on their way without an answer.
 CHUNK_BYTES = 2**20
@@ -58,10 +59,12 @@ AreaPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_AREA_PX)]
 RadiusPx: TypeAlias = Annotated[int, Field(ge=0, le=MAX_RADIUS_PX)]
 Lowered: TypeAlias = Annotated[int, Field(ge=1, le=MAX_WHOLE)]
 MaskForm: TypeAlias = Literal["rle", "png", "polygons", "none"]
-Source: TypeAlias = Literal["image", "frames", "file", "webrtc"]
+Source: TypeAlias = Literal["image", "frames", "file", "webrtc", "stream", "url"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 # Sources on which the newest frame wins and a session stays open until it is stopped.
-LIVE_SOURCES: tuple[Source, ...] = ("frames", "webrtc")
+LIVE_SOURCES: tuple[Source, ...] = ("frames", "webrtc", "stream", "url")
+# Those whose frames the client does not send but looks at, maybe together with others.
+SHARED_SOURCES: tuple[Source, ...] = ("stream", "url")
 SidePx: TypeAlias = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, le=MAX_WHOLE)]
 
@@ -175,6 +178,8 @@ class Start(Message):
     video: VideoFields | None = VideoFields()
     backwards: bool = False
     size_px: Annotated[list[SidePx], Field(min_length=2, max_length=2)] | None = None
+    url: Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARS)] | None = None
+    picture: bool = False
     request_id: RequestId | None = None
 
 
@@ -405,6 +410,15 @@ class Result(Message):
     objects: list[ObjectFields]
 
 
+class SourceChanged(Message):
+    """The source of a `stream` or `url` session: pictures come (`live`), never came yet (`connecting`), may come again
+    (`lost`) or do not come any more (`ended`); ``message`` says why, for people."""
+
+    type: Literal["source"]
+    state: Literal["connecting", "live", "lost", "ended"]
+    message: str
+
+
 class Received(Message):
     """``bytes`` of the file are stored: as many more may be sent."""
 
@@ -486,6 +500,14 @@ class MaskHeader(Message):
     candidate: Maybe[int] = None
 
 
+class PictureHeader(Message):
+    """Header of the frame itself."""
+
+    type: Literal["picture"]
+    index: int
+    format: Literal["jpeg"]
+
+
 class OverlayHeader(Message):
     """Header of the frame with the masks drawn over it."""
 
@@ -496,8 +518,8 @@ class OverlayHeader(Message):
 
 ClientText: TypeAlias = Start | Resume | PromptRequest | Undo | Remove | Reset | Offer | Candidate | Stop
 ClientMessage: TypeAlias = ClientText | FrameMessage | ChunkMessage
-ServerText: TypeAlias = Ready | Resumed | Answer | Ok | Received | Progress | Result | Done | Failure
-ServerHeader: TypeAlias = MaskHeader | OverlayHeader
+ServerText: TypeAlias = Ready | Resumed | Answer | Ok | SourceChanged | Received | Progress | Result | Done | Failure
+ServerHeader: TypeAlias = MaskHeader | PictureHeader | OverlayHeader
 
 CLIENT_TEXT: dict[str, type[ClientText]] = {
     "start": Start,
@@ -517,8 +539,8 @@ def schema() -> dict[str, Any]:
     groups: dict[str, tuple[type[Message], ...]] = {
         "ClientText": tuple(CLIENT_TEXT.values()),
         "ClientBinaryHeader": (FrameHeader, ChunkHeader),
-        "ServerText": (Ready, Resumed, Answer, Ok, Received, Progress, Result, Done, Failure),
-        "ServerBinaryHeader": (MaskHeader, OverlayHeader),
+        "ServerText": (Ready, Resumed, Answer, Ok, SourceChanged, Received, Progress, Result, Done, Failure),
+        "ServerBinaryHeader": (MaskHeader, PictureHeader, OverlayHeader),
     }
     models = [(model, "validation") for group in groups.values() for model in group]
     _, definitions = models_json_schema(models, ref_template="#/$defs/{model}")  # type: ignore[arg-type]

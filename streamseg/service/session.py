@@ -24,7 +24,7 @@ from streamseg.errors import (
     RateLimitedError,
     StreamsegError,
 )
-from streamseg.service import webrtc_rules
+from streamseg.service import stream_rules, webrtc_rules
 from streamseg.service.codec import parse_binary, parse_text
 from streamseg.service.effects import (
     CLOSE_GOING_AWAY,
@@ -55,6 +55,7 @@ from streamseg.service.effects import (
 )
 from streamseg.service.protocol import (
     LIVE_SOURCES,
+    SHARED_SOURCES,
     VERSION,
     WINDOW_BYTES,
     Answer,
@@ -278,6 +279,16 @@ class Session:
         self._newest_told = max(self._newest_told, index)
         return [SendResult(self._result(index, time_s, segmented), segmented.attachments)]
 
+    def viewed(self, index: int, time_s: float, segmented: Segmented) -> list[Effect]:
+        """A frame of the stream that the client looks at was segmented."""
+        if self._closed or self._start is None or self._ending:
+            return []
+        if self._frames:
+            self._dropped += index - self._newest_told - 1
+        self._frames += 1
+        self._newest_told = index
+        return [SendResult(self._result(index, round(time_s, 6), segmented), segmented.attachments)]
+
     def amended(self, request: Edit, outcome: StreamsegError | None) -> list[Effect]:
         """What came of an ``Amend``."""
         if self._closed or self._start is None:
@@ -316,6 +327,7 @@ class Session:
         limits = self._lower(start)
         check_start(start, limits)
         webrtc_rules.check_start(start, limits.max_image_pixels)
+        stream_rules.check_start(start)
         if start.size_bytes is not None:
             self._upload = Upload(start.size_bytes, chunk_bytes(limits))
         self._start = start
@@ -326,6 +338,8 @@ class Session:
         start = self._running("frame")
         if start.source == "file":
             raise BadStateError("a file comes as chunks, not as frames")
+        if start.source in SHARED_SOURCES:
+            raise BadStateError(f'frames of the source "{start.source}" come from the stream itself')
         if start.source == "image" and self._picture is not None:
             raise BadStateError("this session has its picture already; stop and start again for another one")
         return self._arrived(start, frame, frame.header.index, frame.header.time_s)
@@ -382,13 +396,14 @@ class Session:
             raise BadStateError("the picture is in work already; send prompts before it, or start with keep")
         if len(self._waiting) >= MAX_WAITING:
             raise OverloadedError(f"{MAX_WAITING} requests are waiting for the frame in work; send them more slowly")
-        newest = 0 if self._picture is None else self._picture.index
+        shared = start.source in SHARED_SOURCES
+        newest = max(self._newest_told, 0) if shared else 0 if self._picture is None else self._picture.index
         if isinstance(request, PromptRequest):
             if start.source == "file":
                 check_prompt_moment(request.frame, request.time_s)
             elif request.time_s is not None:
                 raise BadMessageError('the time_s of a prompt is for the source "file"; name its frame')
-            if request.frame is not None and self._picture is not None:
+            if request.frame is not None and (shared or self._picture is not None):
                 self._check_frame(start, request.frame, newest)
         if isinstance(self._work, Process):
             if self._amending >= MAX_WAITING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamseg.errors import BadMessageError, BadStateError, TooLargeError
-from streamseg.service.protocol import CHUNK_BYTES, WINDOW_BYTES, ChunkMessage, SessionLimits, Start
+from streamseg.service.protocol import CHUNK_BYTES, SHARED_SOURCES, WINDOW_BYTES, ChunkMessage, SessionLimits, Start
 
 # Room for the header of a piece in the longest message that is taken.
 HEADER_ROOM_BYTES = 512
@@ -14,7 +14,9 @@ _FILE_FIELDS = ("name", "size_bytes", "sampling", "video", "backwards")
 def check_start(start: Start, limits: SessionLimits) -> None:
     """Raise what is wrong with the fields of ``start`` that say something about a file, or contradict one."""
     if start.source != "file":
-        given = [name for name in _FILE_FIELDS if name in start.model_fields_set]
+        # Streams have names too.
+        fields = [name for name in _FILE_FIELDS if name != "name" or start.source not in SHARED_SOURCES]
+        given = [name for name in fields if name in start.model_fields_set]
         if given:
             raise BadMessageError(f'{given[0]} is for the source "file"')
         if any(prompt.time_s is not None for prompt in start.prompts):

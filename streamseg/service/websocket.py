@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
+from typing import TYPE_CHECKING
 
 from streamseg.engine import Engine
 from streamseg.errors import SessionGoneError, StreamsegError
@@ -47,6 +48,7 @@ from streamseg.service.metrics import Metrics
 from streamseg.service.outbox import Item, Packet
 from streamseg.service.places import Place
 from streamseg.service.protocol import (
+    SHARED_SOURCES,
     Failure,
     IceServerFields,
     ModelInfo,
@@ -56,11 +58,16 @@ from streamseg.service.protocol import (
     Resume,
     Resumed,
     SessionLimits,
+    SourceChanged,
     Start,
 )
 from streamseg.service.resumable import Registry
 from streamseg.service.session import MAX_WAITING, Session
+from streamseg.service.stream_session import StreamSession
 from streamseg.settings import Settings
+
+if TYPE_CHECKING:
+    from streamseg.service.streams import SourceState, Streams
 
 
 class Conversation:
@@ -75,6 +82,7 @@ class Conversation:
         model: ModelInfo,
         files: FileService,
         registry: Registry,
+        streams: Streams,
     ) -> None:
         self._link: Link | None = link
         self._engine = engine
@@ -93,7 +101,9 @@ class Conversation:
         self._newest: Packet | None = None
         self._awake = asyncio.Event()
         self._files = files
+        self._streams = streams
         self._frames: FrameSession | None = None
+        self._view: StreamSession | None = None
         self._file: FileSession | None = None
         self._worker: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -155,9 +165,12 @@ class Conversation:
         if place is not None:
             link.place.inherit(place)
         answered = [answer.request_id for answer in self._answers if answer.request_id is not None]
-        self._perform(self._session.resumed(request, self._opened_frames().object_ids, answered))
+        opened = self._view or self._opened_frames()
+        self._perform(self._session.resumed(request, opened.object_ids, answered))
         for answer in self._answers:
             self._put(Packet((encode_text(answer),)))
+        if self._view is not None:
+            self._view.tell_source()
         if self._newest is not None:
             self._put(self._newest)
 
@@ -246,7 +259,7 @@ class Conversation:
                     if self._file is not None:
                         await self._file.change(work.request)
                     else:
-                        await self._opened_frames().change(work)
+                        await (self._view or self._opened_frames()).change(work)
                 case Negotiate(signal):
                     return await self._opened_frames().negotiate(signal)
                 case Segment() | Again():
@@ -282,6 +295,19 @@ class Conversation:
             await self._file.open()
             return
         self._metrics.sessions.inc()
+        if start.source in SHARED_SOURCES:
+            self._view = StreamSession(
+                start,
+                limits,
+                options,
+                self._streams,
+                self._has_room,
+                self._viewed,
+                self._source_changed,
+                self._failed,
+            )
+            await self._view.open()
+            return
         self._frames = FrameSession(start, limits, options, self._engine, self._settings, self._take, self._fail)
         await self._frames.open()
 
@@ -293,7 +319,28 @@ class Conversation:
         self._perform(self._session.camera(frame))
 
     def _fail(self, error: StreamsegError) -> None:
-        self._perform([Send(Failure.of(error))])
+        self._failed(Failure.of(error))
+
+    def _failed(self, failure: Failure) -> None:
+        self._perform([Send(failure)])
+
+    # Streams
+
+    def _has_room(self) -> bool:
+        return self._link is not None and self._link.has_room
+
+    def _viewed(self, index: int, time_s: float, segmented: Segmented) -> None:
+        self._looked_on()
+        self._perform(self._session.viewed(index, time_s, segmented))
+
+    def _source_changed(self, state: SourceState, why: str) -> None:
+        self._looked_on()
+        self._perform([Send(SourceChanged(type="source", state=state, message=why))])
+
+    def _looked_on(self) -> None:
+        # Who looks on is not idle.
+        if self._link is not None:
+            self._link.touch()
 
     # Files
 
@@ -343,7 +390,7 @@ class Conversation:
             raise RuntimeError("the session machine gave work without a session")
         return self._frames
 
-    def _closed(self, what: FileSession | FrameSession) -> asyncio.Task[None]:
+    def _closed(self, what: FileSession | FrameSession | StreamSession) -> asyncio.Task[None]:
         """Close what a session works with, whether or not somebody waits for it."""
         task = asyncio.create_task(what.close(), name="streamseg-close")
         self._closing.add(task)
@@ -351,8 +398,8 @@ class Conversation:
         return task
 
     def _release(self) -> None:
-        opened = self._file or self._frames
-        self._file = self._frames = None
+        opened = self._file or self._frames or self._view
+        self._file = self._frames = self._view = None
         if self._session_id is not None:
             self._registry.forget(self._session_id)
         self._session_id = self._newest = None

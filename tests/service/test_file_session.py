@@ -721,7 +721,7 @@ def test_downloads_need_the_id_but_no_token_and_no_other_page_gets_them(
 
 def test_the_server_says_that_it_takes_files_and_how_large(server: Server) -> None:
     info = json.loads(get(server, "/v1/info")[2])
-    assert info["sources"] == ["image", "frames", "file", "webrtc"]
+    assert info["sources"] == ["image", "frames", "file", "webrtc", "stream"]
     assert info["limits"]["max_video_bytes"] == 2 * 2**30
     assert info["limits"]["max_video_seconds"] == 3600
     assert info["limits"]["max_video_frames"] == 200_000

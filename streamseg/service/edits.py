@@ -1,0 +1,47 @@
+"""What is said about the objects of a stream of frames, carried out on its pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from streamseg.service.protocol import PromptFields, PromptRequest, Remove, Undo
+
+if TYPE_CHECKING:
+    from streamseg.pipeline import Pipeline
+    from streamseg.service.effects import Edit
+
+
+async def carry_out(
+    pipeline: Pipeline, edit: Edit, newest_frame: int, max_pixels: int, *, live: bool, tag: str | None
+) -> None:
+    """Carry out a prompt, an undo, a removal or a reset; see ``say`` for its arguments."""
+    match edit:
+        case PromptRequest():
+            await say(pipeline, edit, newest_frame, max_pixels, live=live, tag=tag)
+        case Remove(object_id=object_id):
+            pipeline.remove(object_id)
+        case Undo():
+            pipeline.undo()
+        case _:
+            pipeline.reset()
+
+
+async def say(
+    pipeline: Pipeline, fields: PromptFields, newest_frame: int, max_pixels: int, *, live: bool, tag: str | None
+) -> None:
+    """Say something about an object; raises BadPromptError.
+
+    ``newest_frame``: index that a prompt without one is made on; with ``live`` it is meant for the next frame instead.
+    ``max_pixels``: most that a mask may unpack to. ``tag``: names the prompt should it be rejected later.
+    """
+
+    def add() -> None:
+        prompt = fields.to_prompt(newest_frame, max_pixels)
+        pipeline.add_prompt(prompt, fields.replace, tag, live and fields.frame is None)
+
+    # A mask is unpacked and scaled down, which takes a second for a large one: other sessions must not wait for it.
+    if fields.mask is None:
+        add()
+    else:
+        await asyncio.to_thread(add)

@@ -1,0 +1,292 @@
+"""Shared streams and network cameras over the websocket: a real server, a real camera on loopback, the nano model."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from mjpeg_camera import HEIGHT, SIDE, STEP_PX, TOP, WIDTH, Camera, open_camera
+from PIL import Image
+from wire_client import Wire, eventually, frees_everything, open_wire
+
+from streamseg.service.server import Server
+
+BOX = {"object_id": 7, "box_xyxy_px": [10, TOP, 10 + SIDE + 20, TOP + SIDE]}
+
+
+def taking_addresses(make_server: Callable[..., Server], **fields: Any) -> Server:
+    return make_server(network={"enabled": True, "allow": ["127.0.0.1"], **fields.pop("network", {})}, **fields)
+
+
+async def result_with_picture(wire: Wire) -> tuple[dict[str, Any], np.ndarray]:
+    """The next result and the picture that came with it, RGB."""
+    result = (await wire.until("result"))[-1]
+    header = await wire.expect("picture")
+    assert header["index"] == result["index"]
+    return result, np.asarray(Image.open(io.BytesIO(header["payload"])).convert("RGB"))
+
+
+def square_left_px(rgb: np.ndarray) -> float:
+    columns = np.nonzero(rgb[TOP + SIDE // 2, :, 0] > 130)[0]
+    return float(columns.min())
+
+
+async def box_of_newest(wire: Wire) -> dict[str, Any]:
+    """A prompt that points at the square where the newest picture has it."""
+    result, rgb = await result_with_picture(wire)
+    left = square_left_px(rgb)
+    box = [left, TOP, min(left + SIDE, WIDTH), TOP + SIDE]
+    return {"type": "prompt", "object_id": 7, "box_xyxy_px": box, "frame": result["index"], "request_id": "p"}
+
+
+async def follow(wire: Wire, frames: int) -> None:
+    """See the object on the square in each of so many results that show it."""
+    seen = 0
+    while seen < frames:
+        result, rgb = await result_with_picture(wire)
+        assert (result["width"], result["height"]) == (WIDTH, HEIGHT)
+        if not result["objects"] or result["objects"][0]["state"] != "tracked":
+            continue
+        left, top, right, bottom = result["objects"][0]["box_xyxy_px"]
+        square = square_left_px(rgb)
+        # The mask belongs to the picture beside it.
+        off_px = [left - square, top - TOP, right - square - SIDE, bottom - TOP - SIDE]
+        assert max(map(abs, off_px)) <= 3 * STEP_PX, off_px
+        seen += 1
+
+
+def test_an_object_is_followed_in_a_network_camera(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server)
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as wire:
+            await wire.start("url", url=camera.url, mode="track", picture=True)
+            await wire.expect("ready")
+            live = await wire.expect("source")
+            assert live["state"] == "live"
+            await wire.text(**await box_of_newest(wire))
+            await wire.until("ok")
+            await follow(wire, 10)
+            await wire.text(type="stop", request_id="s")
+            done = (await wire.until("done"))[-1]
+            assert done["request_id"] == "s"
+            assert done["frames"] > 10
+            # The same connection is good for another session.
+            assert (await wire.segment())["objects"]
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+    assert frees_everything(server)
+    assert eventually(lambda: not list(server.app.state.service.streams))
+
+
+def test_two_look_at_one_stream_and_share_its_objects(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server)
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as first, open_wire(server) as second:
+            await second.start("stream", name="door", request_id="early")
+            assert (await second.expect("error", "not_found"))["request_id"] == "early"
+            await first.start("url", url=camera.url, mode="track", name="door", picture=True)
+            await first.expect("ready")
+            await second.start("stream", name="door", picture=True)
+            await second.expect("ready")
+            await second.text(**await box_of_newest(second))
+            await second.until("ok")
+            await follow(first, 4)
+            await follow(second, 4)
+            assert camera.watched == 1
+            await first.text(type="remove", object_id=7)
+            await first.until("ok")
+            while (await result_with_picture(second))[0]["objects"]:
+                pass
+            async with open_wire(server) as third:
+                await third.start("url", url=camera.url, name="door")
+                await third.expect("error", "bad_state")
+            await first.text(type="stop")
+            await first.until("done")
+            ended = [one for one in await second.until("source") if one["type"] == "source"][-1]
+            assert ended["state"] == "ended"
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+    assert frees_everything(server)
+
+
+def test_a_camera_of_the_settings_is_opened_for_whoever_looks_and_closed_when_nobody_does(
+    make_server: Callable[..., Server],
+) -> None:
+    with open_camera() as camera:
+        secret = camera.url.replace("http://", "http://user:hidden@")
+        server = make_server(streams={"cameras": {"yard": secret}, "keep_s": 0.5})
+        streams = server.app.state.service.streams
+
+        async def go(opened: int) -> None:
+            async with open_wire(server) as first, open_wire(server) as second:
+                for wire in (first, second):
+                    await wire.start("stream", name="yard", picture=True)
+                for wire in (first, second):
+                    assert "hidden" not in str(await wire.expect("ready"))
+                    await result_with_picture(wire)
+            assert camera.watched == opened
+
+        asyncio.run(go(1))
+        assert [one.name for one in streams.listed()] == ["yard"]
+        assert eventually(lambda: [one.state for one in streams.listed()] == ["closed"])
+        asyncio.run(go(2))
+    assert frees_everything(server)
+
+
+def test_a_camera_that_goes_and_comes_back_is_said_to(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server, network={"read_timeout_s": 2.0, "reconnect_max_s": 0.5})
+
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            with open_camera() as camera:
+                port = camera.port
+                await wire.start("url", url=camera.url, mode="track", picture=True)
+                await wire.expect("ready")
+                assert (await wire.expect("source"))["state"] == "live"
+                await wire.text(**await box_of_newest(wire))
+                await follow(wire, 2)
+            assert (await wire.until("source"))[-1]["state"] == "lost"
+            with open_camera(port):
+                while (await wire.until("source"))[-1]["state"] != "live":
+                    pass
+                # The square is somewhere else now; the object is still known.
+                assert [one["object_id"] for one in (await result_with_picture(wire))[0]["objects"]] == [7]
+
+    asyncio.run(go())
+    assert frees_everything(server)
+
+
+def test_a_viewer_whose_connection_broke_comes_back_to_the_same_stream(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server)
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as wire:
+            await wire.start("url", url=camera.url, mode="track", picture=True)
+            session_id = (await wire.expect("ready"))["session_id"]
+            await wire.text(**await box_of_newest(wire))
+            await follow(wire, 2)
+            wire.socket.transport.abort()
+            async with open_wire(server) as again:
+                await again.text(type="resume", version=1, session_id=session_id)
+                ready = await again.expect("ready")
+                assert ready["object_ids"] == [7]
+                assert (await again.until("source"))[-1]["state"] == "live"
+                await follow(again, 3)
+                await again.text(type="stop")
+                await again.until("done")
+        assert camera.watched == 1
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+    assert frees_everything(server)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"source": "url"}, "bad_message"),
+        ({"source": "url", "url": "file:///etc/passwd"}, "address_refused"),
+        ({"source": "url", "url": "http://169.254.169.254/latest"}, "address_refused"),
+        ({"source": "url", "url": "http://localhost.example/camera", "name": "../x"}, "bad_message"),
+        ({"source": "url", "url": "http://127.0.0.1:9/camera"}, "stream_unavailable"),
+        ({"source": "stream"}, "bad_message"),
+        ({"source": "stream", "name": "nothing"}, "not_found"),
+        ({"source": "stream", "name": "nothing", "mode": "track"}, "bad_message"),
+        ({"source": "stream", "name": "nothing", "url": "http://127.0.0.1/"}, "bad_message"),
+        ({"source": "frames", "url": "http://127.0.0.1/"}, "bad_message"),
+        ({"source": "frames", "picture": True}, "bad_message"),
+        ({"source": "frames", "name": "door"}, "bad_message"),
+    ],
+)
+def test_what_cannot_be_started_is_said(make_server: Callable[..., Server], fields: dict[str, Any], code: str) -> None:
+    server = taking_addresses(make_server)
+
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            await wire.start(**fields, request_id="r")
+            assert (await wire.expect("error", code))["request_id"] == "r"
+            assert (await wire.segment())["objects"]
+
+    asyncio.run(go())
+    assert frees_everything(server)
+
+
+def test_addresses_are_off_unless_they_are_switched_on(make_server: Callable[..., Server]) -> None:
+    server = make_server()
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as wire:
+            await wire.start("url", url=camera.url)
+            await wire.expect("error", "address_refused")
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+        assert camera.watched == 0
+    assert "url" not in server.app.state.service.info()["sources"]
+
+
+def test_a_prompt_beside_the_picture_is_told_to_whoever_made_it(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server)
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as first, open_wire(server) as second:
+            await first.start("url", url=camera.url, mode="track", name="door")
+            await first.expect("ready")
+            await second.start("stream", name="door")
+            await second.expect("ready")
+            await second.text(type="prompt", object_id=1, points_xy_px=[[9999, 5]], labels=[1], request_id="far")
+            error = (await second.until("error"))[-1]
+            assert (error["code"], error["request_id"]) == ("bad_prompt", "far")
+            await second.frame()
+            assert (await second.until("error"))[-1]["code"] == "bad_state"
+            await first.text(type="stop")
+            assert not any(one["type"] == "error" for one in await first.until("done"))
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+
+
+def test_a_viewer_who_does_not_read_holds_up_nobody(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server)
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as first, open_wire(server, max_queue=1) as lazy:
+            await first.start("url", url=camera.url, mode="track", name="door", picture=True)
+            await first.expect("ready")
+            await lazy.start("stream", name="door", picture=True)
+            for _ in range(15):
+                await result_with_picture(first)
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+    assert frees_everything(server)
+
+
+def test_network_streams_are_bounded(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server, network={"max_streams": 1})
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as first, open_wire(server) as second:
+            await first.start("url", url=camera.url)
+            await first.expect("ready")
+            await second.start("url", url=camera.url)
+            assert (await second.expect("error", "overloaded"))["retry_after_s"] > 0
+            await first.text(type="stop")
+            await first.until("done")
+            # The place is free once the camera is really let go.
+            while True:
+                await second.start("url", url=camera.url)
+                if (await second.next())["type"] == "ready":
+                    break
+                await asyncio.sleep(0.2)
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
