@@ -6,7 +6,7 @@
 /** Long side of the frames that are sent; models look at fewer pixels than that. */
 const SENT_SIDE = 640;
 /** Long side of the frames that are kept and shown. */
-const SHOWN_SIDE = 1280;
+export const SHOWN_SIDE = 1280;
 const JPEG_QUALITY = 0.8;
 /** What the video loses on its way is never answered. */
 const GIVEN_UP_MS = 2000;

@@ -8,10 +8,9 @@
  */
 
 import { Connection } from "./connection.js";
-import { EXCLUDE } from "./gestures.js";
-import { promptOf } from "./objects.js";
 import { Peer } from "./peer.js";
 import { Sightings } from "./sightings.js";
+import { Telling } from "./telling.js";
 
 const MOST_ON_THE_WAY = 2;
 /** On a long way more frames travel, so that the model does not wait for the next one. */
@@ -87,6 +86,7 @@ export class LiveSession {
       onError: (error, request, mark) => this.failed(error, request, mark),
       onState: (state, why) => this.changed(state, why),
     });
+    this.telling = new Telling(this.connection, objects, () => hooks.mode());
   }
 
   get state() {
@@ -209,17 +209,8 @@ export class LiveSession {
    * @param {Mark} mark
    * @param {{frame?: number}} [on] none: it is for the next frame
    */
-  tell(object, mark, on = {}) {
-    const { width, height } = this.frames.sent;
-    const prompt = { type: "prompt", ...promptOf(object.id, [mark], width, height), ...on };
-    this.objects.history.tell(mark);
-    if (!startsAfresh(object, mark, this.hooks.mode())) {
-      this.connection.request(prompt, mark);
-      return;
-    }
-    object.marks = [mark];
-    this.objects.history.forget(object.id, mark);
-    this.connection.request({ ...prompt, replace: true }, mark);
+  tell(object, mark, on) {
+    this.telling.tell(object, mark, this.frames.sent, on);
   }
 
   /** Sends the live picture that was clicked on, after its prompts: it is the very next frame to be segmented. */
@@ -235,17 +226,17 @@ export class LiveSession {
     if (!told) return;
     // The only prompt of an object may be refused at this moment; the last one that is left would then be another's.
     if (!object.marks.length && object.state === "waiting") this.removed(object.id);
-    else this.connection.request({ type: "undo" });
+    else this.telling.undo();
   }
 
   /** @param {number} id */
   removed(id) {
-    this.connection.request({ type: "remove", object_id: id });
+    this.telling.remove(id);
   }
 
   cleared() {
     this.sightings.clear();
-    this.connection.request({ type: "reset" });
+    this.telling.reset();
   }
 
   /** @param {any} ready */
@@ -392,30 +383,13 @@ export class LiveSession {
       if (this.objects.size) this.hooks.onShape();
       return;
     }
-    if (error.code === "not_found" && request?.type === "remove") return;
-    // The server has nothing left to take back.
-    if (error.code === "bad_state" && request?.type === "undo") return this.objects.history.clear();
-    if (request?.type === "prompt" && !this.refused(request.object_id, mark)) return;
-    this.hooks.onFailed(error);
+    if (this.telling.failed(error, request, mark)) this.hooks.onFailed(error);
   }
 
   /** The server takes no session over WebRTC; it takes one over the websocket. */
   refusedPeer() {
     this.openAnew();
     this.fellBack = "failed";
-  }
-
-  /**
-   * Takes back here what the server did not take. Returns whether it was still there.
-   * @param {number} id
-   * @param {Mark | null} mark null: the object was to go on from where it was last seen
-   */
-  refused(id, mark) {
-    const { objects } = this;
-    if (mark ? !objects.refuse(id, mark) : !objects.byId.has(id)) return false;
-    if (!mark) objects.remove(id);
-    if (!objects.byId.has(id)) this.removed(id);
-    return true;
   }
 
   /**
@@ -433,15 +407,4 @@ export class LiveSession {
     }
     this.hooks.onState(state, why);
   }
-}
-
-/**
- * A lost object starts afresh where it is clicked: what was known of it no longer holds. Only the tracker remembers it,
- * and is corrected.
- * @param {SegObject} object
- * @param {Mark} mark
- * @param {"track" | "image"} mode
- */
-export function startsAfresh({ state }, mark, mode) {
-  return mode === "image" && state === "lost" && (mark.kind === "box" || mark.label !== EXCLUDE);
 }

@@ -1,6 +1,6 @@
 /**
- * The tab Live: a camera, over the websocket or WebRTC. The picture is shown without the server; frames travel only while there
- * is an object to follow.
+ * The tab Live: a camera, over the websocket or WebRTC, or a stream of the server's. A camera's picture is shown without
+ * the server; its frames travel only while there is an object to follow.
  */
 
 import { Announcer } from "./announcer.js";
@@ -17,11 +17,15 @@ import * as messages from "./messages.js";
 import { remember, remembered } from "./preferences.js";
 import { SpeedCard } from "./speed-card.js";
 import { Stats } from "./stats.js";
+import { StreamSession } from "./stream-session.js";
+import { StreamView } from "./stream-view.js";
 import { TransportChoice } from "./transport-choice.js";
 import { Workspace } from "./workspace.js";
 
 const STATS_EVERY_MS = 500;
 const DEFAULT_MOST_OBJECTS = 64;
+/** Pictures between two results of a stream; more are no help to a figure. */
+const MOST_COUNTED = 100;
 
 export class Live {
   name = "live";
@@ -64,18 +68,19 @@ export class Live {
       },
       page.notices,
     );
-    /** @type {LiveSession} */
-    this.session = new LiveSession(page.server, this.workspace.objects, this.frames, {
+    this.camera = new LiveSession(page.server, this.workspace.objects, this.frames, {
       mode: () => this.follow.mode,
       wantsPeer: () => this.transport.wantsPeer,
       picture: () => this.workspace.stage.picture,
       onReady: (ready) => this.ready(ready),
-      onResult: (result, picture) => this.result(result, picture),
+      onResult: (result, picture) => this.result(result, picture, result.timestamp_ms ?? performance.now()),
       onFilmed: () => this.stats.sent.note(performance.now()),
       onShape: () => this.lookAnew(),
-      onFailed: (error) => page.notices.show("server", messages.serverProblem(error), { passing: true }),
+      onFailed: (error) => this.failed(error),
       onState: (state, why) => this.connectionChanged(state, why),
     });
+    /** @type {LiveSession | StreamSession} the camera's, or a stream's that is looked at */
+    this.session = this.camera;
     this.furnish();
     setInterval(() => this.report(), STATS_EVERY_MS);
   }
@@ -88,6 +93,17 @@ export class Live {
     new FirstRun(workspace.side, this.name);
     this.speed = new SpeedCard(part(host, "speed-place"));
     this.transport = new TransportChoice(part(host, "transport-place"), () => this.source && this.session.openAnew());
+    this.streams = new StreamView(host, this.page, workspace, {
+      mode: () => this.follow.mode,
+      onChosen: (session) => this.look(session),
+      onShown: (ownMode) => this.looking(ownMode),
+      onOver: () => this.stop(),
+      onReady: (ready) => this.ready(ready),
+      onResult: (result, picture) => this.viewed(result, picture),
+      onShape: () => this.lookAnew(),
+      onFailed: (error) => this.failed(error),
+      onState: (state, why) => this.connectionChanged(state, why),
+    });
     this.capture = new Capture(host, workspace.stage, this.page.notices);
     this.effects = new EffectChooser(
       part(host, "effects-place"),
@@ -96,11 +112,11 @@ export class Live {
       (words) => this.page.notices.show("effect", words, { passing: true }),
     );
     onLetters(host, {
-      e: () => this.source && this.effects.next(),
-      r: () => this.source && this.capture.toggle(),
-      s: () => this.source && void this.capture.snapshot(),
+      e: () => workspace.active && this.effects.next(),
+      r: () => workspace.active && this.capture.toggle(),
+      s: () => workspace.active && void this.capture.snapshot(),
     });
-    this.follow = new FollowSwitch(part(host, "follow-place"), this.name, () => this.source && this.session.openAnew());
+    this.follow = new FollowSwitch(part(host, "follow-place"), this.name, () => workspace.active && this.session.openAnew());
     part(host, "follow-place").append(fromTemplate("smooth-template"));
     /** @type {HTMLInputElement} */
     this.smooth = part(host, "smooth");
@@ -119,10 +135,12 @@ export class Live {
   /** The server said what it offers. */
   informed() {
     part(this.host, "clip").hidden = !this.page.server.info.samples?.clip;
+    this.streams.informed();
   }
 
   enter() {
     this.page.showConnection(this.session.state, "");
+    void this.streams.list.ask();
   }
 
   leave() {
@@ -130,7 +148,7 @@ export class Live {
   }
 
   tokenChanged() {
-    if (this.source) this.session.open();
+    if (this.workspace.active || this.session !== this.camera) this.session.open();
   }
 
   /** @param {string | null} deviceId */
@@ -179,6 +197,29 @@ export class Live {
     this.tick();
   }
 
+  /**
+   * A stream takes the place of what was looked at.
+   * @param {StreamSession} session
+   */
+  look(session) {
+    this.stop();
+    this.page.notices.hide("camera");
+    this.session = session;
+  }
+
+  /** @param {"track" | "image" | null} ownMode that the stream has for everyone; null: it is for this page to choose */
+  looking(ownMode) {
+    this.follow.fix(ownMode);
+    this.furnishFor(false);
+  }
+
+  /** @param {boolean} camera whether it is one of this device, else a stream */
+  furnishFor(camera) {
+    part(this.host, "smooth-place").hidden = !camera;
+    part(this.host, "transport-place").hidden = !camera;
+    if (!camera) part(this.host, "cameras").hidden = true;
+  }
+
   /** @param {string} current */
   async offerCameras(current) {
     const cameras = await listCameras();
@@ -194,10 +235,15 @@ export class Live {
     this.capture.stop();
     this.stopSource();
     this.workspace.setActive(false);
+    void this.streams.list.ask();
   }
 
   stopSource() {
     this.session.close();
+    this.session = this.camera;
+    this.streams.close();
+    this.follow.fix(null);
+    this.furnishFor(true);
     this.source?.stop();
     this.source = null;
     this.stats.reset();
@@ -215,7 +261,7 @@ export class Live {
     const { width, height } = this.frames.sent;
     if (before.width === width && before.height === height) return;
     if (this.workspace.objects.size) this.lookAnew();
-    this.session.resized();
+    this.camera.resized();
   }
 
   /** Objects cannot be followed from one shape of the picture to another. */
@@ -243,7 +289,7 @@ export class Live {
     const { video } = this.source;
     if (!("requestVideoFrameCallback" in video)) this.fresh = this.undrawn = true;
     const { objects, stage } = this.workspace;
-    const known = objects.size > 0 && this.session.goesOn;
+    const known = objects.size > 0 && this.camera.goesOn;
     if (!known) stage.setStale(true);
     if (this.undrawn && (!known || this.smooth.checked)) {
       this.undrawn = false;
@@ -258,9 +304,9 @@ export class Live {
   pump() {
     if (!this.source || !this.fresh || !this.workspace.objects.size) return;
     if (this.session.state === "asleep") this.session.open();
-    if (!this.session.hasRoom) return;
+    if (!this.camera.hasRoom) return;
     this.fresh = false;
-    this.session.take(this.source.video);
+    this.camera.take(this.source.video);
   }
 
   /**
@@ -270,12 +316,15 @@ export class Live {
    */
   send(index, timestampMs, jpeg) {
     this.stats.sent.note(performance.now());
-    return this.session.send(index, timestampMs, jpeg);
+    return this.camera.send(index, timestampMs, jpeg);
   }
 
   refusal() {
-    if (this.session.state === "waiting") return messages.NOT_CONNECTED_YET;
-    if (this.session.state === "refused") return messages.TOKEN_NEEDED;
+    const { session } = this;
+    if (session.state === "refused") return messages.TOKEN_NEEDED;
+    // A stream's objects are the server's; a camera's can be told to a session that is still on its way.
+    const there = session === this.camera ? session.state !== "waiting" : session.state === "ready";
+    if (!there) return messages.NOT_CONNECTED_YET;
     if (this.workspace.objects.size >= this.mostObjects) return messages.TOO_MANY_OBJECTS;
     return null;
   }
@@ -287,17 +336,35 @@ export class Live {
     this.stats.reset();
   }
 
+  /** @param {import("./messages.js").ServerError} error */
+  failed(error) {
+    this.page.notices.show("server", messages.serverProblem(error), { passing: true });
+  }
+
+  /**
+   * A picture of a stream came, with its masks.
+   * @param {any} result
+   * @param {ImageBitmap} picture
+   */
+  viewed(result, picture) {
+    const nowMs = performance.now();
+    // The server counts those that it leaves out, too.
+    const came = Math.min(MOST_COUNTED, result.index - (this.shownIndex ?? result.index - 1));
+    for (let count = 0; count < came; count++) this.stats.camera.note(nowMs);
+    this.result(result, picture, null);
+  }
+
   /**
    * @param {any} result
-   * @param {HTMLCanvasElement} picture
+   * @param {CanvasImageSource} picture
+   * @param {number | null} takenMs when it was taken; null: nobody knows
    */
-  result(result, picture) {
+  result(result, picture, takenMs) {
     const { stage } = this.workspace;
-    const nowMs = performance.now();
-    this.stats.add(nowMs, result.timestamp_ms ?? nowMs, result.dropped, result.timings_ms);
+    this.stats.add(performance.now(), takenMs, result.dropped, result.timings_ms);
     stage.setStale(false);
     stage.element.dataset.index = String(result.index);
-    if (!this.smooth.checked) {
+    if (!this.smooth.checked || this.session !== this.camera) {
       stage.drawPicture(picture);
       this.shownIndex = result.index;
     }
@@ -311,16 +378,18 @@ export class Live {
    * @param {string} why
    */
   connectionChanged(state, why) {
-    this.page.showConnection(state, why, this.workspace.objects.size > 0);
+    // The objects of a stream that was opened here go with it.
+    const goOn = !(this.session instanceof StreamSession) || this.session.wanted.url === null;
+    this.page.showConnection(state, why, goOn && this.workspace.objects.size > 0);
   }
 
   /** How fast it goes, and what has become of the objects. */
   report() {
     if (this.host.hidden) return;
     const nowMs = performance.now();
-    const following = this.source !== null && this.workspace.objects.size > 0;
-    this.speed.show(this.stats, nowMs, following, this.session.estimated);
-    this.transport.show(this.session.filming, this.session.fellBack, this.session.state === "ready");
+    const following = this.workspace.active && this.workspace.objects.size > 0;
+    this.speed.show(this.stats, nowMs, following, this.camera.estimated);
+    this.transport.show(this.camera.filming, this.camera.fellBack, this.camera.state === "ready");
     const words = this.announcer.words(this.workspace.objects.all(), nowMs);
     if (words) part(this.host, "announcements").textContent = words;
   }

@@ -25,6 +25,17 @@ const CONNECTION_WORDS = {
 };
 
 /**
+ * The same of a stream's source, told while there is a connection; and the state of a connection that looks like it.
+ * @type {Record<import("./stream-session.js").SourceState, {words: string, like: import("./connection.js").ConnectionState}>}
+ */
+const SOURCE_WORDS = {
+  connecting: { words: "Waiting for the camera …", like: "connecting" },
+  live: { words: "Live", like: "ready" },
+  lost: { words: "Camera lost, trying again …", like: "waiting" },
+  ended: { words: "Stream ended", like: "refused" },
+};
+
+/**
  * @typedef {object} TabPanel
  * @property {string} name
  * @property {HTMLElement} host
@@ -115,6 +126,13 @@ export class Page {
     if (why === "token") this.askForToken(this.server.token() ? messages.TOKEN_WRONG : messages.TOKEN_NEEDED);
     const words = messages.connectionProblem(why, following);
     if (words) this.notices.show("connection", words);
+  }
+
+  /** @param {import("./stream-session.js").SourceState} state */
+  showSource(state) {
+    const { words, like } = SOURCE_WORDS[state];
+    this.connection.dataset.state = like;
+    setText(/** @type {Element} */ (this.connection.querySelector(".words")), words);
   }
 
   /** @param {TabPanel} tab */

@@ -80,6 +80,65 @@ export const TRANSPORT_FELL_BACK = {
   lost: "The WebRTC connection was lost; the websocket took over.",
 };
 
+export const STREAM_ANEW = "The stream was opened anew and its objects are gone. Click them again.";
+
+/** @type {Record<import("./stream-session.js").SourceState, string>} over the picture of a stream; empty: it is live */
+export const SOURCE_WAITING = {
+  connecting: "Waiting for the first picture …",
+  live: "",
+  lost: "No new pictures. Trying again …",
+  ended: "",
+};
+
+/** @param {string} why as the server says it */
+export function sourceLost(why) {
+  // What it says of its next try passes in a moment.
+  const reason = why && !/^trying/.test(why) ? `: ${why}` : "";
+  return sentence(`The camera was lost${reason}`) + " The server goes on trying; your objects wait.";
+}
+
+/**
+ * @param {string} title of the stream
+ * @param {string} why as the server says it
+ */
+export function streamEnded(title, why) {
+  return `${title}: ${sentence(why || "the stream has ended")} You can open it again, or look at something else.`;
+}
+
+/**
+ * Why a stream cannot be looked at.
+ * @param {ServerError} error
+ * @param {import("./stream-session.js").Wanted} wanted
+ */
+export function streamProblem(error, { url, name }) {
+  const { code, message } = error;
+  switch (code) {
+    case "address_refused":
+      if (/network\.enabled/.test(message)) return ADDRESSES_OFF;
+      return `This server does not open that address: ${sentence(message)}`;
+    case "stream_unavailable":
+    case "unsupported_media":
+    case "too_large":
+      if (/\b40[13]\b/.test(message)) return url === null ? STREAM_LOGIN : CAMERA_LOGIN;
+      if (/\b404\b/.test(message)) return NO_SUCH_STREAM;
+      return `No picture comes from there: ${sentence(message)} Check the address, and that the camera is on.`;
+    case "not_found":
+      return `There is no stream ${name} any more. Choose another one.`;
+    case "bad_state":
+      return `There is a stream ${name} already. Take another name, or look at that one.`;
+    case "overloaded":
+      return "This server looks at as many network cameras as it may. Try again when one of them is closed.";
+    default:
+      return serverProblem(error);
+  }
+}
+
+const ADDRESSES_OFF =
+  "This server opens no addresses. Whoever runs it can allow that (its settings network.enabled and network.allow).";
+const CAMERA_LOGIN = "The camera does not accept that user and password. Check both, under “Password, sharing”, and connect again.";
+const STREAM_LOGIN = "The camera does not accept the password that the server has for it. Whoever runs the server can change it.";
+const NO_SUCH_STREAM = "The camera answers, but has no stream at that address. Check what comes after the host; its manual tells.";
+
 export const BACKGROUND_FAILED = "This file is not a picture that this browser can show. Choose another one.";
 export const SNAPSHOT_FAILED = "The picture could not be saved. Try again.";
 export const RECORDING_UNSUPPORTED = "This browser cannot record. A current Chrome, Edge, Firefox or Safari can.";

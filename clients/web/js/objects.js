@@ -20,6 +20,7 @@ const LONGEST_NAME = 40;
  * @property {number} id
  * @property {string} name
  * @property {boolean} named whether the user gave it that name
+ * @property {boolean} own whether it was made here: then it goes with its only mark
  * @property {boolean} hidden whether the user wants it out of sight; it is followed all the same
  * @property {"waiting" | "tracked" | "lost" | "low_score"} state waiting: no result yet
  * @property {Mark[]} marks in the order in which they were made
@@ -60,12 +61,30 @@ export class Objects {
 
   /** @returns {SegObject} */
   add() {
-    const id = this.nextId++;
+    return this.put(this.nextId, true);
+  }
+
+  /**
+   * An object that somebody else made.
+   * @param {number} id
+   */
+  adopt(id) {
+    return this.put(id, false);
+  }
+
+  /**
+   * @param {number} id
+   * @param {boolean} own
+   * @returns {SegObject}
+   */
+  put(id, own) {
+    this.nextId = Math.max(this.nextId, id + 1);
     /** @type {SegObject} */
     const object = {
       id,
       name: nameOf(id),
       named: false,
+      own,
       hidden: false,
       state: "waiting",
       marks: [],
@@ -124,7 +143,7 @@ export class Objects {
    */
   unmark(object, mark) {
     object.marks = object.marks.filter((other) => other !== mark);
-    if (object.marks.length) this.onChange();
+    if (object.marks.length || !object.own) this.onChange();
     else this.remove(object.id);
   }
 

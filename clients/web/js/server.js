@@ -41,12 +41,8 @@ export class Server {
    * @returns {Promise<"ok" | "token" | "unreachable">}
    */
   probe = async () => {
-    /** @type {Record<string, string>} */
-    const headers = {};
-    const token = this.token();
-    if (token) headers.Authorization = `Bearer ${token}`;
     try {
-      const answer = await fetch("v1/info", { headers, cache: "no-store" });
+      const answer = await this.get("v1/info");
       if (answer.status === 401) return "token";
       if (!answer.ok) return "unreachable";
       this.info = await answer.json();
@@ -55,4 +51,26 @@ export class Server {
       return "unreachable";
     }
   };
+
+  /**
+   * The streams that there are; null: the server does not say.
+   * @returns {Promise<import("./stream-list.js").Listed[] | null>}
+   */
+  async streams() {
+    try {
+      const answer = await this.get("v1/streams");
+      return answer.ok ? (await answer.json()).streams : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** @param {string} path */
+  get(path) {
+    /** @type {Record<string, string>} */
+    const headers = {};
+    const token = this.token();
+    if (token) headers.Authorization = `Bearer ${token}`;
+    return fetch(path, { headers, cache: "no-store" });
+  }
 }

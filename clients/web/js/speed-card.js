@@ -14,6 +14,13 @@ const STAGE_WORDS = {
   way: "Waiting its turn, network, page",
 };
 
+const DELAY = { name: "Delay", says: "From camera to mask: half of them come sooner" };
+/** Where nobody knows when the camera took a picture. */
+const SERVER_TIME = {
+  name: "Time on the server",
+  says: "What the server spends on a picture: half of them take less. When the camera took it, and how long it was on its way, is not known",
+};
+
 export class SpeedCard {
   /** @param {HTMLElement} place where it is put */
   constructor(place) {
@@ -29,6 +36,7 @@ export class SpeedCard {
    * @param {boolean} [estimated] whether the delay is no more than a guess
    */
   show(stats, nowMs, following, estimated = false) {
+    this.label(stats.timed);
     const delay = (/** @type {number | null} */ ms) => (following ? milliseconds(ms, estimated) : "–");
     this.say("fps", following ? perSecond(stats.fps(nowMs)) : "–");
     this.say("delay", delay(stats.delayMs()));
@@ -38,6 +46,16 @@ export class SpeedCard {
     this.say("sent-fps", following ? perSecond(stats.sent.perSecond(nowMs)) : "–");
     this.say("slow-delay", delay(stats.slowDelayMs()));
     this.showStages(following ? stats.stages() : []);
+  }
+
+  /** @param {boolean} timed whether it is known when pictures were taken */
+  label(timed) {
+    const words = timed ? DELAY : SERVER_TIME;
+    const label = part(this.place, "delay-words");
+    setText(label, words.name);
+    label.title = words.says;
+    setText(part(this.place, "slow-words"), `${words.name}, slowest 5 %`);
+    part(this.place, "sent-row").hidden = !timed;
   }
 
   /** @param {{stage: string, ms: number}[]} stages */

@@ -100,6 +100,12 @@ export class Stage {
     else this.shownAnew();
   }
 
+  /** Nothing is left of what was shown before. */
+  clearPicture() {
+    this.picture.getContext("2d")?.clearRect(0, 0, this.picture.width, this.picture.height);
+    this.draw();
+  }
+
   /** @param {boolean} stale */
   setStale(stale) {
     if (this.stale === stale) return;

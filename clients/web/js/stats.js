@@ -65,18 +65,21 @@ export class Stats {
     this.timings = [];
     this.dropped = 0;
     this.results = 0;
+    /** Whether it is known when frames were taken; else their delay is what the server spent on them. */
+    this.timed = true;
   }
 
   /**
    * A result came.
    * @param {number} nowMs
-   * @param {number} sentMs when its frame was taken
+   * @param {number | null} sentMs when its frame was taken; null: nobody knows
    * @param {number} dropped frames that the server skipped in this session
    * @param {Record<string, number>} [timingsMs] milliseconds per stage on the server
    */
   add(nowMs, sentMs, dropped, timingsMs = {}) {
     this.masks.note(nowMs);
-    keep(this.delays, nowMs - sentMs);
+    this.timed = sentMs !== null;
+    keep(this.delays, sentMs === null ? sum(Object.values(timingsMs)) : nowMs - sentMs);
     keep(this.timings, timingsMs);
     this.dropped = dropped;
     this.results++;
@@ -110,12 +113,16 @@ export class Stats {
       ms: median(this.timings.map((timings) => timings[stage]).filter((ms) => ms !== undefined)) ?? 0,
     }));
     const delayMs = this.delayMs();
-    if (stages.length && delayMs !== null) {
-      const spentMs = stages.reduce((sum, { ms }) => sum + ms, 0);
-      stages.push({ stage: "way", ms: Math.max(0, delayMs - spentMs) });
+    if (this.timed && stages.length && delayMs !== null) {
+      stages.push({ stage: "way", ms: Math.max(0, delayMs - sum(stages.map(({ ms }) => ms))) });
     }
     return stages;
   }
+}
+
+/** @param {number[]} values */
+function sum(values) {
+  return values.reduce((all, value) => all + value, 0);
 }
 
 /**

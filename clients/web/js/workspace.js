@@ -49,6 +49,8 @@ export class Workspace {
     this.notices = notices;
     host.append(fromTemplate("workspace-template"));
     this.root = /** @type {HTMLElement} */ (host.lastElementChild);
+    /** Whether there is a picture. */
+    this.active = false;
     this.toolbar = part(host, "toolbar");
     this.next = part(host, "next");
     this.side = part(host, "side");
@@ -100,6 +102,7 @@ export class Workspace {
    * @param {boolean} active
    */
   setActive(active) {
+    this.active = active;
     this.root.dataset.active = String(active);
     part(this.host, "welcome").hidden = active;
     this.toolbar.hidden = !active;
