@@ -43,7 +43,7 @@ def enter_address(page: Page, url: str, name: str | None = None) -> None:
     page.get_by_role("button", name="Network camera").click()
     page.get_by_label("Address of the camera").fill(url)
     if name is not None:
-        page.get_by_text("Password, sharing").click()
+        page.get_by_text("Password and sharing").click()
         page.get_by_label("Name, to share it").fill(name)
     page.get_by_role("button", name="Connect").click()
 
@@ -188,15 +188,74 @@ def test_a_camera_that_is_lost_comes_back_with_its_objects(open_page: OpenPage, 
         enter_address(page, camera.url)
         follow_disc(page)
         camera.switch_off()
-        expect(page.locator("#connection")).to_have_text("Camera lost, trying again …")
-        expect(page.locator("#notices")).to_contain_text("The camera was lost")
-        expect(page.get_by_text("No new pictures. Trying again …")).to_be_visible()
+        expect(page.locator("#connection")).to_have_text("Stream lost, waiting for it …")
+        expect(page.locator("#notices")).to_contain_text("No new pictures: ")
+        expect(page.get_by_text("No new pictures. Waiting for them …")).to_be_visible()
         camera.switch_on()
         expect(page.locator("#connection")).to_have_text("Live")
-        expect(page.locator("#notices")).not_to_contain_text("The camera was lost")
+        expect(page.locator("#notices")).not_to_contain_text("No new pictures: ")
         wait_for_frames(page, PANEL, 5)
         wait_for_mask_on_disc(page, PANEL)
         expect(page.locator(f"{PANEL} .object")).to_have_count(1)
+
+
+def test_a_stream_without_a_picture_takes_no_clicks_and_waits(open_page: OpenPage, model: LoadedModel) -> None:
+    """Whoever comes while the camera is away sees that, and the picture when it is back."""
+    with NetworkCamera() as gate:
+        settings = load_settings(None, {"port": 0, "streams": {"cameras": {"gate": gate.url}}})
+        with Server(settings, model) as server:
+            first = open_page(url=server.url)
+            listed = first.get_by_role("button", name="gate")
+            expect(listed).to_have_text("gate opens when somebody looks")
+            listed.click()
+            follow_disc(first)
+            gate.switch_off()
+            expect(first.locator("#connection")).to_have_text("Stream lost, waiting for it …")
+            second = open_page(url=server.url)
+            expect(second.get_by_role("button", name="gate")).to_have_text("gate no picture now · 1 looking")
+            second.get_by_role("button", name="gate").click()
+            expect(second.get_by_text("No new pictures. Waiting for them …")).to_be_visible()
+            click_stage(second, PANEL, 0.5, 0.5)
+            expect(second.locator("#notices")).to_contain_text("There is no picture yet")
+            gate.switch_on()
+            wait_for_mask_on_disc(second, PANEL)
+            expect(second.locator(f"{PANEL} .object-name")).to_have_text("Object 1")
+            first.close()
+            second.close()
+
+
+def test_a_stream_of_the_page_is_opened_anew_in_another_mode(
+    open_page: OpenPage, network_server: Server, camera: NetworkCamera
+) -> None:
+    page = open_page(url=network_server.url)
+    said = listen(page)
+    enter_address(page, camera.url, "hall")
+    follow_disc(page)
+    page.get_by_role("switch", name="Follow").press("Space")
+    expect(page.locator("#notices")).to_contain_text("The stream was opened anew")
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+    expect(page.locator("#connection")).to_have_text("Live")
+    follow_disc(page)
+    starts = [one for one in said if one["type"] == "start"]
+    assert {one["name"] for one in starts} == {"hall"}
+    assert (starts[0]["mode"], starts[-1]["mode"]) == ("track", "image")
+
+
+def test_a_stream_comes_back_after_the_connection_broke(
+    open_page: OpenPage, model: LoadedModel, camera: NetworkCamera
+) -> None:
+    network = {"enabled": True, "allow": ["127.0.0.1"]}
+    first = Server(load_settings(None, {"port": 0, "network": network}), model)
+    first.start()
+    page = open_page(url=first.url, expected="")
+    enter_address(page, camera.url)
+    follow_disc(page)
+    first.stop()
+    expect(page.locator("#notices")).to_contain_text("Connection lost")
+    with Server(load_settings(None, {"port": first.port, "network": network}), model):
+        expect(page.locator("#connection")).to_have_text("Live")
+        expect(page.locator("#notices")).to_contain_text("The stream was opened anew")
+        follow_disc(page)
 
 
 @pytest.mark.parametrize(

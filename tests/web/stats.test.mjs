@@ -48,3 +48,11 @@ test("a rate that nobody asks for does not grow for ever", () => {
   assert.ok(rate.times.length <= 1000);
   assert.ok(Math.abs(rate.perSecond(99_990) - 100) < 1);
 });
+
+test("where nobody knows when a frame was taken, its delay is what the server spent on it", () => {
+  const stats = new Stats();
+  stats.add(500, null, 0, { segment: 30, encode: 2 });
+  assert.equal(stats.delayMs(), 32);
+  assert.deepEqual(stats.stages().map(({ stage }) => stage), ["segment", "encode"]);
+  assert.ok(!stats.timed);
+});

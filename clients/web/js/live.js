@@ -323,8 +323,9 @@ export class Live {
     const { session } = this;
     if (session.state === "refused") return messages.TOKEN_NEEDED;
     // A stream's objects are the server's; a camera's can be told to a session that is still on its way.
-    const there = session === this.camera ? session.state !== "waiting" : session.state === "ready";
-    if (!there) return messages.NOT_CONNECTED_YET;
+    const isStream = session !== this.camera;
+    if (isStream ? session.state !== "ready" : session.state === "waiting") return messages.NOT_CONNECTED_YET;
+    if (isStream && this.shownIndex === null) return messages.NO_PICTURE_YET;
     if (this.workspace.objects.size >= this.mostObjects) return messages.TOO_MANY_OBJECTS;
     return null;
   }

@@ -29,9 +29,9 @@ const CONNECTION_WORDS = {
  * @type {Record<import("./stream-session.js").SourceState, {words: string, like: import("./connection.js").ConnectionState}>}
  */
 const SOURCE_WORDS = {
-  connecting: { words: "Waiting for the camera …", like: "connecting" },
+  connecting: { words: "Waiting for pictures …", like: "connecting" },
   live: { words: "Live", like: "ready" },
-  lost: { words: "Camera lost, trying again …", like: "waiting" },
+  lost: { words: "Stream lost, waiting for it …", like: "waiting" },
   ended: { words: "Stream ended", like: "refused" },
 };
 

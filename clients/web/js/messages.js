@@ -37,6 +37,7 @@ export const TOKEN_WRONG = "That token was not accepted. Check it and try again.
 export const UNREACHABLE = "The server does not answer. It may be restarting; trying again.";
 export const SERVER_BUSY = "The server is full at the moment. Trying again.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
+export const NO_PICTURE_YET = "There is no picture yet. Click when it is there.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
 export const NOTHING_FOUND = "Nothing was found there. Click well inside the object, or drag a box around it.";
 export const OTHER_SHAPE = "The picture has another shape now. Click your objects again.";
@@ -86,7 +87,7 @@ export const STREAM_ANEW = "The stream was opened anew and its objects are gone.
 export const SOURCE_WAITING = {
   connecting: "Waiting for the first picture …",
   live: "",
-  lost: "No new pictures. Trying again …",
+  lost: "No new pictures. Waiting for them …",
   ended: "",
 };
 
@@ -94,7 +95,7 @@ export const SOURCE_WAITING = {
 export function sourceLost(why) {
   // What it says of its next try passes in a moment.
   const reason = why && !/^trying/.test(why) ? `: ${why}` : "";
-  return sentence(`The camera was lost${reason}`) + " The server goes on trying; your objects wait.";
+  return `${sentence(`No new pictures${reason}`)} The stream goes on, with your objects, as soon as it is back.`;
 }
 
 /**
@@ -135,7 +136,7 @@ export function streamProblem(error, { url, name }) {
 
 const ADDRESSES_OFF =
   "This server opens no addresses. Whoever runs it can allow that (its settings network.enabled and network.allow).";
-const CAMERA_LOGIN = "The camera does not accept that user and password. Check both, under “Password, sharing”, and connect again.";
+const CAMERA_LOGIN = "The camera does not accept that user and password. Check both, under “Password and sharing”, and connect again.";
 const STREAM_LOGIN = "The camera does not accept the password that the server has for it. Whoever runs the server can change it.";
 const NO_SUCH_STREAM = "The camera answers, but has no stream at that address. Check what comes after the host; its manual tells.";
 

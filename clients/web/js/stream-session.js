@@ -103,11 +103,11 @@ export class StreamSession {
   /**
    * @param {SegObject} object
    * @param {Mark} mark
-   * @param {number | null} shownIndex the picture that it was made on
+   * @param {number | null} shownIndex the picture that it was made on, of the session that there is
    */
   marked(object, mark, shownIndex) {
     this.shared.told(object.id);
-    this.telling.tell(object, mark, this.size, shownIndex === null ? {} : { frame: shownIndex });
+    this.telling.tell(object, mark, this.size, { frame: /** @type {number} */ (shownIndex) });
   }
 
   /**
