@@ -83,6 +83,10 @@ def test_an_object_in_the_picture_of_a_network_camera_is_followed(
     with page.expect_download() as snapshot:
         page.get_by_role("button", name="Snapshot").click()
     assert snapshot.value.suggested_filename.endswith(".png")
+    page.keyboard.press("r")
+    expect(page.locator(f"{PANEL} [data-part=recording-time]")).not_to_have_text("0:00")
+    page.keyboard.press("r")
+    expect(page.get_by_text("Recording ready")).to_be_visible()
 
 
 def test_what_is_known_of_speed_is_called_what_it_is(
@@ -138,6 +142,7 @@ def test_two_pages_share_a_stream_and_its_objects(
     expect(listed).to_have_text("door live · 1 looking")
     listed.press("Enter")
     wait_for_mask_on_disc(second, PANEL)
+    expect(second.get_by_role("application", name="door. Live picture")).to_be_focused()
     expect(second.locator(f"{PANEL} .object-name")).to_have_text("Object 1")
     follow = second.get_by_role("switch", name="Follow")
     expect(follow).to_be_disabled()

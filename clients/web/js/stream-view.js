@@ -98,6 +98,13 @@ export class StreamView {
     this.page.notices.hide(SUBJECT);
     this.workspace.setWaiting("");
     part(this.host, "stream-title").hidden = true;
+    this.label("");
+  }
+
+  /** @param {string} title of the picture, for screen readers */
+  label(title) {
+    const { stage, tab } = this.workspace;
+    stage.element.setAttribute("aria-label", title + tab.label);
   }
 
   /** @param {boolean} waiting for a stream to open */
@@ -124,6 +131,7 @@ export class StreamView {
     const title = part(this.host, "stream-title");
     setText(title, this.title);
     title.hidden = false;
+    this.label(`${this.title}. `);
     this.workspace.setActive(true);
     this.hooks.onShown(wanted.url === null ? wanted.mode : null);
     stage.element.focus({ preventScroll: true });
