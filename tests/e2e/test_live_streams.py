@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from looking import (
     OpenPage,
+    break_websockets,
     click_stage,
     listen,
     wait_for_disc,
@@ -246,7 +247,25 @@ def test_a_stream_of_the_page_is_opened_anew_in_another_mode(
     assert (starts[0]["mode"], starts[-1]["mode"]) == ("track", "image")
 
 
-def test_a_stream_comes_back_after_the_connection_broke(
+def test_a_stream_goes_on_after_its_websocket_broke(
+    open_page: OpenPage, network_server: Server, camera: NetworkCamera
+) -> None:
+    page = open_page(url=network_server.url)
+    said = listen(page)
+    enter_address(page, camera.url, "gate")
+    follow_disc(page)
+    with page.expect_websocket():
+        break_websockets(network_server)
+    expect(page.locator("#connection")).to_have_text("Live")
+    wait_for_frames(page, PANEL, 5)
+    wait_for_mask_on_disc(page, PANEL)
+    assert page.locator("#notices").inner_text() == ""
+    assert [message["type"] for message in said] == ["start", "prompt", "resume"]
+    page.keyboard.press("Control+z")
+    expect(page.locator(f"{PANEL} .object")).to_have_count(0)
+
+
+def test_a_stream_comes_back_after_the_server_was_restarted(
     open_page: OpenPage, model: LoadedModel, camera: NetworkCamera
 ) -> None:
     network = {"enabled": True, "allow": ["127.0.0.1"]}

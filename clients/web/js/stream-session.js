@@ -61,6 +61,8 @@ export class StreamSession {
       start: () => this.start(),
       onMessage: (message) => void (message.type === "source" && hooks.onSource(message.state, message.message)),
       onReady: (ready) => this.begin(ready),
+      // Results come by themselves, of the objects that there were.
+      onResumed: () => {},
       onResult: (result, attachments) => this.result(result, attachments),
       onError: (error, request, mark) => this.failed(error, request, mark),
       onState: (state, why) => this.changed(state, why),
@@ -206,8 +208,8 @@ export class StreamSession {
   changed(state, why) {
     if (state !== "ready") {
       this.round = {};
-      // What was said in the former session can be taken back in none that follows.
-      this.objects.history.clear();
+      // What was said in a former session can be taken back in none that follows.
+      if (!this.connection.away) this.objects.history.clear();
       this.objects.onChange();
     }
     this.hooks.onState(state, why);
