@@ -362,8 +362,10 @@ export class Live {
    */
   result(result, picture, takenMs) {
     const { stage } = this.workspace;
-    this.stats.add(performance.now(), takenMs, result.dropped, result.timings_ms);
+    const nowMs = performance.now();
+    this.stats.add(nowMs, takenMs, result.dropped, result.timings_ms);
     stage.setStale(false);
+    if (takenMs !== null) stage.element.dataset.delayMs = (nowMs - takenMs).toFixed(1);
     stage.element.dataset.index = String(result.index);
     if (!this.smooth.checked || this.session !== this.camera) {
       stage.drawPicture(picture);
