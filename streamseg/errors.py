@@ -99,6 +99,20 @@ class ForbiddenOriginError(StreamsegError):
     http_status = 403
 
 
+class OfferRefusedError(StreamsegError):
+    """A WebRTC offer that can be read, of something that is not taken here."""
+
+    code = "offer_refused"
+    http_status = 406
+
+
+class PatchRefusedError(StreamsegError):
+    """A change of a WebRTC connection that is not made; a new connection is the way."""
+
+    code = "patch_refused"
+    http_status = 422
+
+
 class RateLimitedError(StreamsegError):
     """More messages per second than the settings allow."""
 

@@ -37,6 +37,7 @@ from streamseg.service.resumable import Registry, named_session
 from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
 from streamseg.service.streams import Streams
 from streamseg.service.websocket import Conversation
+from streamseg.service.whip_http import WhipHttp
 from streamseg.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Service:
         self.engine: Engine | None = None
         self.files: FileService | None = None
         self.streams: Streams | None = None
+        self.whip = WhipHttp(self)
         self.metrics = Metrics(lambda: 0.0 if self.engine is None else float(self.engine.depth))
         self.model_info = ModelInfo(
             name=model.name, device=str(model.device), reason=model.reason, licence=model.licence
@@ -98,6 +100,7 @@ class Service:
         finally:
             sweeping.cancel()
             await self.registry.close()
+            await self.whip.close()
             await self.streams.close()
             # Waits for the frame that is in work.
             await asyncio.to_thread(self.engine.close)
@@ -277,6 +280,7 @@ def create_app(settings: Settings, model: LoadedModel) -> Starlette:
             Route("/v1/info", _info),
             Route("/v1/streams", _streams),
             Route("/v1/files/{id}/{name}", _download),
+            *service.whip.routes(),
             WebSocketRoute("/v1/stream", _stream),
             Mount("/", files),
         ],

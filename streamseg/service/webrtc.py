@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 import av
-from aiortc import (
-    MediaStreamTrack,
-    RTCBundlePolicy,
-    RTCConfiguration,
-    RTCDataChannel,
-    RTCIceServer,
-    RTCPeerConnection,
-    RTCRtpReceiver,
-    RTCSessionDescription,
-)
-from aiortc.mediastreams import MediaStreamError
-from aiortc.sdp import candidate_from_sdp
 
 from streamseg.errors import BadMessageError, StreamsegError, WebrtcFailedError
 from streamseg.media.frame import Frame
@@ -29,28 +13,11 @@ from streamseg.segmentation.masks import FrameResult
 from streamseg.service.effects import CameraFrame, Segmented
 from streamseg.service.encoding import encode_result
 from streamseg.service.protocol import Answer, Candidate, Offer, Result, Start
-from streamseg.service.webrtc_media import OverlayTrack, bound, is_flooded, rtp_timestamp, to_frame, to_picture, tune
-from streamseg.service.webrtc_rules import (
-    CHANNEL_LABEL,
-    MAX_CANDIDATES,
-    announced,
-    check_offer,
-    mask_form,
-    split,
-    without_hidden_candidates,
-)
+from streamseg.service.webrtc_media import to_frame, to_picture, tune
+from streamseg.service.webrtc_peer import Peer
+from streamseg.service.webrtc_rules import check_offer, mask_form, without_hidden_candidates
 from streamseg.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-LOOPBACK = "127.0.0.1"
-# Gathering asks STUN and TURN servers, which aioice gives 5 s.
-ANSWER_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 5.0
-WATCH_S = 1.0
-# More than this waits only where the network does not take the results; the next one is newer.
-MAX_BUFFERED_BYTES = 64 * 2**10
-MAX_ECHO_CHARS = 64
 INSTEAD = "the session goes on: send frames over this websocket, or another offer"
 
 
@@ -74,7 +41,7 @@ class Webrtc:
         self._max_pixels = max_pixels
         self._on_frame = on_frame
         self._on_failure = on_failure
-        self._peer: _Peer | None = None
+        self._peer: Peer | None = None
 
     async def negotiate(self, signal: Offer | Candidate) -> Answer | None:
         """Take an offer or a candidate.
@@ -93,9 +60,12 @@ class Webrtc:
             await self.close()
             peer = None
         if peer is None:
-            peer = self._peer = _Peer(name, self._start.overlay, self._settings, self._on_frame, self._failed)
+            peer = self._peer = Peer(name, self._start.overlay, self._settings, self._on_frame, self._failed)
         try:
             answer = await peer.answer(without_hidden_candidates(signal.sdp))
+        except WebrtcFailedError as error:
+            await self.close()
+            raise WebrtcFailedError(f"{error.message}; {INSTEAD}") from None
         except StreamsegError:
             await self.close()
             raise
@@ -128,199 +98,6 @@ class Webrtc:
         if peer is not None:
             await peer.close()
 
-    def _failed(self, peer: _Peer, why: str) -> None:
+    def _failed(self, peer: Peer, why: str) -> None:
         if peer is self._peer:
             self._on_failure(WebrtcFailedError(f"{why}; {INSTEAD}"))
-
-
-class _Peer:
-    """One peer connection, from its first offer on. ``remote_name``: the ICE user name of the client."""
-
-    def __init__(
-        self,
-        remote_name: str,
-        wants_overlay: bool,
-        settings: Settings,
-        on_frame: Callable[[CameraFrame], None],
-        on_failure: Callable[[_Peer, str], None],
-    ) -> None:
-        self.remote_name = remote_name
-        self.overlay = OverlayTrack()
-        self.closed = False
-        self._settings = settings.webrtc
-        self._max_pixels = settings.limits.max_image_pixels
-        self._wants_overlay = wants_overlay
-        self._on_frame = on_frame
-        self._on_failure = on_failure
-        self._channel: RTCDataChannel | None = None
-        self._sent = 0
-        self._candidates = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._closing: asyncio.Task[None] | None = None
-        self._late: asyncio.TimerHandle | None = None
-        # Without a list of its own aiortc would ask a public STUN server.
-        servers = [
-            RTCIceServer(
-                urls=server.urls,
-                username=server.username,
-                credential=None if server.credential is None else server.credential.get_secret_value(),
-            )
-            for server in self._settings.ice_servers
-        ]
-        self._connection = RTCPeerConnection(RTCConfiguration(servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE))
-        self._connection.on("track", self._on_track)
-        self._connection.on("datachannel", self._on_channel)
-        self._connection.on("connectionstatechange", self._on_state)
-
-    async def answer(self, sdp: str) -> str:
-        """The answer to an offer that was checked."""
-        connection = self._connection
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-                self._offer_loopback()
-                self._add_overlay()
-                await connection.setLocalDescription(await connection.createAnswer())
-        except TimeoutError:
-            raise WebrtcFailedError(f"the addresses of this server could not be found in time; {INSTEAD}") from None
-        except Exception as error:
-            # aiortc tells what it does not like about an offer in exceptions of every kind.
-            logger.info("an offer could not be answered: %s", type(error).__name__)
-            raise WebrtcFailedError(f"this offer cannot be answered: video as VP8 or H.264; {INSTEAD}") from None
-        if self._late is None:
-            loop = asyncio.get_running_loop()
-            self._late = loop.call_later(self._settings.connect_timeout_s, self._check_connected)
-            self._run(self._watch(), "watch")
-        return announced(connection.localDescription.sdp, [str(address) for address in self._settings.announce])
-
-    async def add_candidate(self, signal: Candidate) -> None:
-        if signal.candidate is None or not signal.candidate.strip():
-            # Failures are found by the time they take; more candidates may be on their way.
-            return
-        self._candidates += 1
-        if self._candidates > MAX_CANDIDATES:
-            raise BadMessageError(f"more than {MAX_CANDIDATES} candidates")
-        try:
-            candidate = candidate_from_sdp(signal.candidate.strip().removeprefix("a=").removeprefix("candidate:"))
-            candidate.sdpMid, candidate.sdpMLineIndex = signal.sdp_mid, signal.sdp_mline_index
-            if not candidate.ip.lower().endswith(".local"):
-                await self._connection.addIceCandidate(candidate)
-        except Exception:
-            raise BadMessageError("this is no candidate: its text, and sdp_mid or sdp_mline_index") from None
-
-    def send(self, result: Result) -> bool:
-        channel = self._channel
-        if channel is None or channel.readyState != "open":
-            return False
-        parts = split(self._sent, result.model_dump_json().encode())
-        if parts is None:
-            return False
-        if channel.bufferedAmount <= MAX_BUFFERED_BYTES:
-            for part in parts:
-                channel.send(part)
-        # Counted also when it was not sent: a gap tells the client that one is missing.
-        self._sent += 1
-        return True
-
-    async def close(self) -> None:
-        # Shielded: aiortc never ends a closing that was cancelled half way.
-        await asyncio.shield(self._end())
-
-    async def _close(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-        self._channel = None
-        self.overlay.stop()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await self._connection.close()
-        self._connection.remove_all_listeners()
-
-    # What aiortc tells
-
-    def _on_track(self, track: MediaStreamTrack) -> None:
-        for transceiver in self._connection.getTransceivers():
-            if transceiver.receiver.track is track:
-                bound(transceiver.receiver, self._max_pixels)
-                self._run(self._read(track, transceiver.receiver), "camera")
-
-    def _run(self, what: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(what, name=f"streamseg-webrtc-{name}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _watch(self) -> None:
-        while not is_flooded(self._connection):  # noqa: ASYNC110
-            await asyncio.sleep(WATCH_S)
-        self._fail("the WebRTC connection was ended: more streams or unfinished messages than a camera has")
-
-    async def _read(self, track: MediaStreamTrack, receiver: RTCRtpReceiver) -> None:
-        """Drain the track, whose queue has no end."""
-        with contextlib.suppress(MediaStreamError):
-            while True:
-                picture: Any = await track.recv()
-                self._on_frame(CameraFrame(picture, rtp_timestamp(receiver, picture.pts)))
-
-    def _on_channel(self, channel: RTCDataChannel) -> None:
-        if channel.label != CHANNEL_LABEL:
-            channel.close()
-            return
-        self._channel = channel
-
-        def echo(message: str | bytes) -> None:
-            # For the client to measure the way there and back, where it cannot tell its frames apart.
-            takes = channel.readyState == "open" and channel.bufferedAmount <= MAX_BUFFERED_BYTES
-            if takes and isinstance(message, str) and len(message) <= MAX_ECHO_CHARS:
-                channel.send(message)
-
-        channel.on("message", echo)
-
-    def _on_state(self) -> None:
-        # "closed" is what aiortc comes to by itself both when the client closes and when it falls silent.
-        if self._connection.connectionState in ("failed", "closed"):
-            self._fail("the WebRTC connection was lost or closed")
-
-    def _check_connected(self) -> None:
-        if not self.closed and self._connection.connectionState != "connected":
-            self._fail("no WebRTC connection came about: nothing gets through between the client and this server")
-
-    def _fail(self, why: str) -> None:
-        if not self.closed:
-            self._end()
-            self._on_failure(self, why)
-
-    def _end(self) -> asyncio.Task[None]:
-        self.closed = True
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close(), name="streamseg-webrtc-close")
-        return self._closing
-
-    # What aiortc is told
-
-    def _offer_loopback(self) -> None:
-        """Have the connection gather 127.0.0.1 too, which aioice passes over."""
-        connection = self._connection
-        held = [one.receiver.transport for one in connection.getTransceivers()]
-        if connection.sctp is not None:
-            held.append(connection.sctp.transport)
-        for ice in {id(one.transport): one.transport for one in held}.values():
-            agent: Any = ice.iceGatherer._connection
-            if not self._settings.loopback or "get_component_candidates" in vars(agent):
-                continue
-            agent.get_component_candidates = _with_loopback(agent.get_component_candidates)
-
-    def _add_overlay(self) -> None:
-        for transceiver in self._connection.getTransceivers():
-            takes = transceiver._offerDirection in ("sendrecv", "sendonly")
-            if self._wants_overlay and takes and transceiver.sender.track is None:
-                self._connection.addTrack(self.overlay)
-
-
-def _with_loopback(gather: Callable[..., Any]) -> Callable[..., Any]:
-    async def gather_too(component: int, addresses: list[str], timeout: int = 5) -> Any:  # noqa: ASYNC109
-        return await gather(component=component, addresses=[*addresses, LOOPBACK], timeout=timeout)
-
-    return gather_too

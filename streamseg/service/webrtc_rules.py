@@ -90,15 +90,18 @@ def without_hidden_candidates(sdp: str) -> str:
 
 
 def announced(sdp: str, addresses: Iterable[str]) -> str:
-    """The answer with each host candidate repeated for each address under which this machine is reached."""
+    """The answer with each host candidate repeated for each address under which this machine is reached.
+
+    These come first: FFmpeg's publisher tries the first candidate alone.
+    """
     out: list[str] = []
     seen: set[tuple[str, str]] = set()
     for line in _lines(sdp):
-        out.append(line)
         fields = line.split()
         if not line.startswith("a=candidate:") or len(fields) < 8 or fields[7] != "host":
             if line.startswith("m="):
                 seen.clear()
+            out.append(line)
             continue
         for address in addresses:
             # One socket per interface, so several ports may stand for one address; each is named once.
@@ -106,6 +109,7 @@ def announced(sdp: str, addresses: Iterable[str]) -> str:
                 continue
             seen.add((address, fields[5]))
             out.append(" ".join([fields[0] + "a", *fields[1:4], address, *fields[5:]]))
+        out.append(line)
     return "\r\n".join(out) + "\r\n"
 
 

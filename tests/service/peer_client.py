@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import os
 import random
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import av
@@ -20,7 +24,7 @@ from aiortc import (
     RTCPeerConnection,
     RTCSessionDescription,
 )
-from wire_client import Wire, open_wire
+from wire_client import Wire, eventually, open_wire
 
 from streamseg.service.server import Server
 from streamseg.service.webrtc_rules import CHANNEL_LABEL
@@ -256,3 +260,20 @@ def lossy(pc: RTCPeerConnection, share: float, seed: int = 0) -> Callable[[], in
         protocol.transport = Lossy(protocol.transport, send)
         protocol.datagram_received = received
     return lambda: dropped
+
+
+def held() -> dict[str, int]:
+    """What a peer connection takes, counted over the whole process."""
+    gc.collect()
+    objects = gc.get_objects()
+    return {
+        # Not isinstance: it wakes lazy modules among all these objects.
+        "peers": sum(type(one) is RTCPeerConnection for one in objects),
+        "tasks": sum(type(one) is asyncio.Task and not one.done() for one in objects),
+        "decoders": sum(thread.name == "video-decoder" for thread in threading.enumerate()),
+        "sockets": sum("socket:" in os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()),
+    }
+
+
+def frees_all_of(before: dict[str, int], within_s: float = 10.0) -> bool:
+    return eventually(lambda: all(now <= before[name] for name, now in held().items()), within_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from streamseg.service.webrtc import MAX_BUFFERED_BYTES, MAX_ECHO_CHARS
+from streamseg.service.webrtc_peer import MAX_BUFFERED_BYTES, MAX_ECHO_CHARS
 from streamseg.service.webrtc_rules import CHANNEL_LABEL, MAX_PART_BYTES, MAX_PARTS
 from streamseg.settings import WebrtcSettings
 

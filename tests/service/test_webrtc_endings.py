@@ -3,37 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-import threading
 import time
-from pathlib import Path
 
 import pytest
-from aiortc import RTCPeerConnection
-from peer_client import LOOPBACK, PeerClient, lossy, open_peer
+from peer_client import LOOPBACK, PeerClient, frees_all_of, held, lossy, open_peer
 from wire_client import eventually, frees_everything, settings_for_tests
 
 from streamseg.models.build import LoadedModel
 from streamseg.service.server import Server
 from streamseg.settings import WebrtcSettings
-
-
-def held() -> dict[str, int]:
-    """What a peer connection takes, counted over the whole process."""
-    gc.collect()
-    objects = gc.get_objects()
-    return {
-        # Not isinstance: it wakes lazy modules among all these objects.
-        "peers": sum(type(one) is RTCPeerConnection for one in objects),
-        "tasks": sum(type(one) is asyncio.Task and not one.done() for one in objects),
-        "decoders": sum(thread.name == "video-decoder" for thread in threading.enumerate()),
-        "sockets": sum("socket:" in os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()),
-    }
-
-
-def frees_all_of(before: dict[str, int], within_s: float = 10.0) -> bool:
-    return eventually(lambda: all(now <= before[name] for name, now in held().items()), within_s)
 
 
 async def live(client: PeerClient) -> None:

@@ -107,10 +107,10 @@ def test_announced_addresses_stand_beside_the_own_ones() -> None:
     lines = announced(sdp, ["203.0.113.5", "2001:db8::5"]).splitlines()
     assert lines == [
         "m=video 9 x 97",
-        "a=candidate:1 1 udp 5 10.0.0.2 4001 typ host",
         "a=candidate:1a 1 udp 5 203.0.113.5 4001 typ host",
-        "a=candidate:2 1 udp 5 fd00::2 4002 typ host",
+        "a=candidate:1 1 udp 5 10.0.0.2 4001 typ host",
         "a=candidate:2a 1 udp 5 2001:db8::5 4002 typ host",
+        "a=candidate:2 1 udp 5 fd00::2 4002 typ host",
         "a=candidate:3 1 udp 3 198.51.100.9 4001 typ srflx raddr 10.0.0.2 rport 4001",
     ]
     assert announced(sdp, []) == sdp
