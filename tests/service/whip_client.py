@@ -107,7 +107,7 @@ def ffmpeg(
 
 @functools.cache
 def _certificates() -> str:
-    """A folder with a certificate: the one that FFmpeg makes itself, with GnuTLS, is on a curve that OpenSSL refuses."""
+    """A folder with a certificate; the one that FFmpeg makes itself, with GnuTLS, has a curve that OpenSSL refuses."""
     made = RTCCertificate.generateCertificate()
     folder = tempfile.TemporaryDirectory(prefix="streamseg-whip-")
     (Path(folder.name) / "cert.pem").write_bytes(made._cert.public_bytes(Encoding.PEM))
