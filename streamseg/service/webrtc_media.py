@@ -7,6 +7,7 @@ bounded, and whoever reads the track must drain it. All private names of aiortc'
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from threading import Event
 from typing import Any
 
 import aioice.ice
+import aioice.stun
 import av
 import cv2
 import numpy as np
@@ -107,6 +109,44 @@ def is_flooded(connection: RTCPeerConnection) -> bool:
             return True
     sctp = connection.sctp
     return sctp is not None and sctp._advertised_rwnd < 0
+
+
+def take_media_for_consent(agent: Any) -> None:
+    """Have what a peer sends count as a sign that it is there, beside its answers to requests for consent.
+
+    FFmpeg's publisher answers none of these. Consent is asked for so that nobody is sent what he does not want, so this
+    is for peers that are sent no media. ``agent``: aioice's, not connected yet.
+    """
+    heard = False
+
+    def noting(handle: Callable[..., Any]) -> Callable[..., Any]:
+        def handle_too(*arguments: Any) -> Any:
+            nonlocal heard
+            heard = True
+            return handle(*arguments)
+
+        return handle_too
+
+    async def query_consent() -> None:
+        nonlocal heard
+        failures = 0
+        while failures < CONSENT_FAILURES:
+            heard = False
+            await asyncio.sleep(aioice.ice.CONSENT_INTERVAL)
+            for pair in agent._nominated.values():
+                with contextlib.suppress(aioice.stun.TransactionError):
+                    request = agent.build_request(pair, nominate=False)
+                    key = agent.remote_password.encode()
+                    await pair.protocol.request(request, pair.remote_addr, integrity_key=key, retransmissions=0)
+                    heard = True
+            failures = 0 if heard else failures + 1
+        # So that closing does not wait for this very task.
+        agent._query_consent_task = None
+        await agent.close()
+
+    for name in ("data_received", "request_received"):
+        setattr(agent, name, noting(getattr(agent, name)))
+    agent.query_consent = query_consent
 
 
 def rtp_timestamp(receiver: RTCRtpReceiver, pts: int | None) -> int | None:

@@ -14,6 +14,7 @@ from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
     RTCIceServer,
+    RTCIceTransport,
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCSessionDescription,
@@ -24,7 +25,7 @@ from aiortc.sdp import candidate_from_sdp
 from streamseg.errors import BadMessageError, WebrtcFailedError
 from streamseg.service.effects import CameraFrame
 from streamseg.service.protocol import Candidate, Result
-from streamseg.service.webrtc_media import OverlayTrack, bound, is_flooded, rtp_timestamp
+from streamseg.service.webrtc_media import OverlayTrack, bound, is_flooded, rtp_timestamp, take_media_for_consent
 from streamseg.service.webrtc_rules import CHANNEL_LABEL, MAX_CANDIDATES, announced, split
 from streamseg.settings import Settings
 
@@ -45,6 +46,7 @@ class Peer:
 
     ``remote_name``: the ICE user name of the client. ``wants_overlay``: send ``overlay`` as a track. ``on_frame`` gets
     every frame of the camera and must not keep them all; ``on_failure`` hears why no more come, unless it is closed.
+    ``publishes``: the peer sends media and is sent none.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class Peer:
         settings: Settings,
         on_frame: Callable[[CameraFrame], None],
         on_failure: Callable[[Peer, str], object],
+        *,
+        publishes: bool = False,
     ) -> None:
         self.remote_name = remote_name
         self.overlay = OverlayTrack()
@@ -61,11 +65,13 @@ class Peer:
         self._settings = settings.webrtc
         self._max_pixels = settings.limits.max_image_pixels
         self._wants_overlay = wants_overlay
+        self._publishes = publishes
         self._on_frame = on_frame
         self._on_failure = on_failure
         self._channel: RTCDataChannel | None = None
         self._sent = 0
         self._candidates = 0
+        self._prepared: set[RTCIceTransport] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._late: asyncio.TimerHandle | None = None
@@ -94,7 +100,7 @@ class Peer:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-                self._offer_loopback()
+                self._prepare_transports()
                 self._add_overlay()
                 await connection.setLocalDescription(await connection.createAnswer())
         except TimeoutError:
@@ -219,17 +225,21 @@ class Peer:
 
     # What aiortc is told
 
-    def _offer_loopback(self) -> None:
-        """Have the connection gather 127.0.0.1 too, which aioice passes over."""
+    def _prepare_transports(self) -> None:
+        """Have the connection gather 127.0.0.1 too, which aioice passes over, and watch over a publisher."""
         connection = self._connection
         held = [one.receiver.transport for one in connection.getTransceivers()]
         if connection.sctp is not None:
             held.append(connection.sctp.transport)
         for ice in {id(one.transport): one.transport for one in held}.values():
-            agent: Any = ice.iceGatherer._connection
-            if not self._settings.loopback or "get_component_candidates" in vars(agent):
+            if ice in self._prepared:
                 continue
-            agent.get_component_candidates = _with_loopback(agent.get_component_candidates)
+            self._prepared.add(ice)
+            agent: Any = ice.iceGatherer._connection
+            if self._settings.loopback:
+                agent.get_component_candidates = _with_loopback(agent.get_component_candidates)
+            if self._publishes:
+                take_media_for_consent(agent)
 
     def _add_overlay(self) -> None:
         for transceiver in self._connection.getTransceivers():

@@ -68,7 +68,7 @@ class Whip:
         elif mode is not None and mode != publication.stream.options.mode:
             raise BadStateError(f"the stream {name} still waits for its publisher, with another mode; leave it out")
         left = partial(self._unpublish, name)
-        peer = Peer(taken.remote_name, False, self._settings, publication.take, left)
+        peer = Peer(taken.remote_name, False, self._settings, publication.take, left, publishes=True)
         publication.enter(peer, left)
         try:
             answer = await peer.answer(taken.sdp)

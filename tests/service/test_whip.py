@@ -6,11 +6,15 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from mjpeg_camera import HEIGHT as CAMERA_HEIGHT
+from mjpeg_camera import WIDTH as CAMERA_WIDTH
+from mjpeg_camera import open_camera
 from peer_client import LOOPBACK, frees_all_of, held, lossy, peer, read_counter
 from whip_client import (
     CLICK,
@@ -184,6 +188,9 @@ def test_a_publisher_that_falls_silent_is_lost(model: LoadedModel) -> None:
     with Server(settings_for_tests(webrtc=webrtc, streams=StreamsSettings(keep_s=600)), model) as server:
         with ffmpeg(server) as publisher:
             assert eventually(lambda: state_of(server) == "live", 60)
+            # FFmpeg answers no requests for consent; its pictures say that it is there.
+            time.sleep(2 * webrtc.lost_after_s)
+            assert state_of(server) == "live"
             publisher.kill()
             assert eventually(lambda: state_of(server) == "lost", 60)
         # The stream keeps its slot as long as it keeps its objects.
@@ -205,6 +212,22 @@ def test_a_publisher_that_sends_nothing_is_ended(make_server) -> None:
 
     asyncio.run(go())
     assert is_gone(server)
+
+
+def test_a_camera_of_the_settings_is_opened_by_watching_it(make_server) -> None:
+    with open_camera() as camera:
+        streams = StreamsSettings(keep_s=1, cameras={"door": camera.url})
+        server = make_server(webrtc=LOOPBACK, streams=streams)
+        assert state_of(server, "door") == "closed"
+
+        async def go() -> None:
+            async with playing(server, "door") as player:
+                pictures = await player.some(5)
+                assert pictures[-1].shape == (CAMERA_HEIGHT, CAMERA_WIDTH, 3)
+                assert listed(server)[0]["viewers"] == 1
+
+        asyncio.run(go())
+        assert eventually(lambda: state_of(server, "door") == "closed", 60)
 
 
 def test_players_are_counted(make_server) -> None:
