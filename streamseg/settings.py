@@ -177,7 +177,7 @@ class WebrtcSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(True, description="Whether sessions of the source `webrtc` are taken.")
+    enabled: bool = Field(True, description="Whether sessions of the source `webrtc`, WHIP and WHEP are taken.")
     announce: list[IPvAnyAddress] = Field(
         default_factory=list,
         description="Addresses under which clients reach this machine, where it does not know them itself (NAT).",

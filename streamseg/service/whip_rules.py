@@ -22,7 +22,7 @@ SDP_TYPE = "application/sdp"
 FRAGMENT_TYPE = "application/trickle-ice-sdpfrag"
 
 _ALL_DIRECTIONS = ("sendonly", "recvonly", "sendrecv", "inactive")
-_DIRECTIONS: dict[Role, tuple[str, ...]] = {"whip": ("sendonly", "sendrecv"), "whep": ("recvonly",)}
+_DIRECTIONS: dict[Role, tuple[str, ...]] = {"whip": ("sendonly", "sendrecv"), "whep": ("recvonly", "sendrecv")}
 # Of the transport, which bundled sections share; a publisher may name it in the first of them alone.
 _SHARED = ("ice-ufrag", "ice-pwd", "ice-options", "fingerprint", "setup")
 _TRANSPORT = (*_SHARED, "candidate", "end-of-candidates")
@@ -71,7 +71,12 @@ def take(sdp: str, role: Role) -> Taken:
     directions = _DIRECTIONS[role]
     if _direction([*video, *session]) not in directions:
         raise OfferRefusedError(f"the video of this offer must be {' or '.join(directions)}")
-    video, profiles = _common_profile(video) if role == "whip" else (video, ())
+    profiles: tuple[tuple[str, str], ...] = ()
+    if role == "whip":
+        video, profiles = _common_profile(video)
+    else:
+        # Some players offer to send as well; there is no use for what would come.
+        video = [*(line for line in video if _name(line) not in _ALL_DIRECTIONS), "a=recvonly"]
     _check_codecs(video)
     for shared in _SHARED:
         if _value([*session, *video], shared) is None:

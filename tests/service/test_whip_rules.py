@@ -100,6 +100,11 @@ def test_a_player_gets_the_profile_that_it_can_play() -> None:
     assert "profile-level-id=640c1f" in take(offer, "whep").sdp
 
 
+def test_nothing_is_taken_from_a_player_that_offers_to_send() -> None:
+    (video,) = SessionDescription.parse(take(SILENT.replace("sendonly", "sendrecv"), "whep").sdp).media
+    assert video.direction == "recvonly"
+
+
 @pytest.mark.parametrize(
     ("role", "offer", "error"),
     [
@@ -114,7 +119,7 @@ def test_a_player_gets_the_profile_that_it_can_play() -> None:
         ("whip", FFMPEG.replace("a=mid:0", "a=mid:1"), OfferRefusedError),
         ("whip", SILENT.replace("sendonly", "recvonly"), OfferRefusedError),
         ("whep", SILENT, OfferRefusedError),
-        ("whep", SILENT.replace("sendonly", "sendrecv"), OfferRefusedError),
+        ("whep", SILENT.replace("sendonly", "inactive"), OfferRefusedError),
         ("whip", SILENT.replace("H264", "H265"), OfferRefusedError),
         ("whip", SILENT.replace("packetization-mode=1", "packetization-mode=0"), OfferRefusedError),
         ("whip", SILENT.replace(FINGERPRINT, "a=x"), BadMessageError),
