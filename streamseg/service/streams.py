@@ -116,6 +116,7 @@ class SharedStream:
         self._tags: dict[str, tuple[Viewer, str | None]] = {}
         self._task = asyncio.create_task(self._segment_all(), name="streamseg-stream")
         self._on_close: list[Callable[[], None]] = []
+        self._closed = False
 
     @property
     def options(self) -> StreamOptions:
@@ -249,8 +250,9 @@ class SharedStream:
 
     def close(self, why: str) -> None:
         """End the stream for everyone and free its memory. May be called twice."""
-        if self._state == "ended":
+        if self._closed:
             return
+        self._closed = True
         self.tell("ended", why)
         self._viewers.clear()
         self._tags.clear()

@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 from mjpeg_camera import HEIGHT, SIDE, STEP_PX, TOP, WIDTH, Camera, open_camera
 from PIL import Image
-from wire_client import Wire, eventually, frees_everything, open_wire
+from wire_client import Wire, eventually, frees_everything, open_wire, settings_for_tests
 
+from streamseg.engine import Engine
+from streamseg.models.build import LoadedModel
+from streamseg.pipeline import StreamOptions
 from streamseg.service.server import Server
+from streamseg.service.streams import Streams
 
 BOX = {"object_id": 7, "box_xyxy_px": [10, TOP, 10 + SIDE + 20, TOP + SIDE]}
 
@@ -268,6 +272,25 @@ def test_a_viewer_who_does_not_read_holds_up_nobody(make_server: Callable[..., S
     with open_camera() as camera:
         asyncio.run(go(camera))
     assert frees_everything(server)
+
+
+def test_a_stream_whose_source_ended_gives_its_name_and_memory_back(model: LoadedModel) -> None:
+    async def go(engine: Engine) -> None:
+        streams = Streams(engine, settings_for_tests())
+        stream = streams.open("film", StreamOptions())
+        stream.tell("ended", "the stream is over")
+        stream.close("whoever opened the stream has left")
+        assert list(streams) == []
+        streams.open("film", StreamOptions())
+        await streams.close()
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    engine = Engine(model, 8)
+    try:
+        asyncio.run(go(engine))
+    finally:
+        engine.close()
 
 
 def test_network_streams_are_bounded(make_server: Callable[..., Server]) -> None:
