@@ -126,6 +126,10 @@ class Service:
             self._connected.discard(place)
             self.metrics.connections.dec()
 
+    def place(self) -> Place:
+        """One of the ``max_sessions`` places, for what is no connection; not taken yet."""
+        return Place(self._places)
+
     @property
     def ready(self) -> bool:
         return self.engine is not None and self.engine.alive

@@ -21,6 +21,8 @@ class Metrics:
         self.connections = self._gauge("connections", "Open websocket connections.")
         self.sessions = self._gauge("sessions", "Sessions under way.")
         self.sessions_kept = self._gauge("sessions_kept", "Sessions that wait for a client whose connection broke.")
+        self.publications = self._gauge("publications", "Streams of WHIP publishers, with those that wait for theirs.")
+        self.watchers = self._gauge("watchers", "Players that watch over WHEP.")
         self.sessions_total = self._counter("sessions_opened", "Sessions that were opened.")
         self.frames = self._counter("frames", "Frames that were segmented.")
         self.dropped = self._counter("frames_dropped", "Frames of live sources that gave way to newer ones.")

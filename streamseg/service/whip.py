@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.segmentation.segmenter import Mode
     from streamseg.service.effects import CameraFrame
+    from streamseg.service.metrics import Metrics
+    from streamseg.service.places import Place
     from streamseg.service.streams import SharedStream, Streams
     from streamseg.settings import Settings
 
@@ -38,13 +38,14 @@ ID_BYTES = 16
 
 
 class Whip:
-    """All publishers and players of one server. ``slot``: takes one of its sessions. ``close`` is owed to it."""
+    """All publishers and players of one server. ``place``: makes a place of the server's. ``close`` is owed to it."""
 
-    def __init__(self, streams: Streams, settings: Settings, slot: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, streams: Streams, settings: Settings, metrics: Metrics, place: Callable[[], Place]) -> None:
         tune(settings.webrtc, settings.limits.max_image_pixels)
         self._streams = streams
         self._settings = settings
-        self._slot = slot
+        self._metrics = metrics
+        self._place = place
         self._publications: dict[str, _Publication] = {}
         self._watchers: set[Watcher] = set()
         self._overlays: dict[SharedStream, SharedOverlay] = {}
@@ -94,9 +95,12 @@ class Whip:
         overlay = self._overlays.setdefault(stream, SharedOverlay())
         watcher = Watcher(stream, peer, overlay, lambda: self._unwatch(watcher))
         self._watchers.add(watcher)
+        self._metrics.watchers.set(len(self._watchers))
         try:
             answer = await peer.answer(taken.sdp)
             stream.enter(watcher)
+            if stream.state == "ended":
+                raise NotFoundError(f"the stream {name} has ended")
         except BaseException:
             await asyncio.shield(self._unwatch(watcher))
             raise
@@ -148,20 +152,27 @@ class Whip:
     # Publishers
 
     def _open(self, name: str, mode: Mode) -> _Publication:
-        with contextlib.ExitStack() as held:
-            held.enter_context(self._slot())
-            options = StreamOptions(mode=mode, refine=self._settings.refine, track=self._settings.track)
+        place = self._place()
+        place.take()
+        options = StreamOptions(mode=mode, refine=self._settings.refine, track=self._settings.track)
+        try:
             stream = self._streams.open(name, options)
-            publication = _Publication(stream, self._settings, held.pop_all())
-        self._publications[name] = publication
-        stream.on_close(lambda: self._ended(name, publication))
-        return publication
+        except BaseException:
+            place.give_back()
+            raise
+        publication = self._publications[name] = _Publication(stream, self._settings)
+        self._metrics.publications.inc()
 
-    def _ended(self, name: str, publication: _Publication) -> None:
-        del self._publications[name]
-        if publication.peer is not None:
-            self._close(publication.peer)
-        publication.ended()
+        def ended() -> None:
+            del self._publications[name]
+            self._metrics.publications.dec()
+            publication.ended()
+            place.give_back()
+            if publication.peer is not None:
+                self._close(publication.peer)
+
+        stream.on_close(ended)
+        return publication
 
     def _unpublish(self, name: str, peer: Peer, why: str) -> asyncio.Task[None]:
         publication = self._publications.get(name)
@@ -179,6 +190,7 @@ class Whip:
     def _unwatch(self, watcher: Watcher) -> asyncio.Task[None]:
         watcher.stream.leave(watcher)
         self._watchers.discard(watcher)
+        self._metrics.watchers.set(len(self._watchers))
         if all(one.stream is not watcher.stream for one in self._watchers):
             self._overlays.pop(watcher.stream, None)
         return self._close(watcher.peer)
@@ -205,12 +217,11 @@ class _Picture:
 
 
 class _Publication:
-    """A stream with its publisher, or without one for a while. ``held``: what is given back when the stream ends."""
+    """A stream with its publisher, or without one for a while."""
 
-    def __init__(self, stream: SharedStream, settings: Settings, held: contextlib.ExitStack) -> None:
+    def __init__(self, stream: SharedStream, settings: Settings) -> None:
         self.stream = stream
         self.peer: Peer | None = None
-        self._held = held
         self._max_pixels = settings.limits.max_image_pixels
         self._idle_s = settings.limits.idle_timeout_s
         self._keep_s = settings.streams.keep_s
@@ -241,8 +252,8 @@ class _Publication:
         self._later(self._keep_s, lambda: self.stream.close("the publisher of the stream did not come back"))
 
     def ended(self) -> None:
+        """Wait for nothing any more."""
         self._stop_timer()
-        self._held.close()
 
     def _check_idle(self, peer: Peer, on_idle: Callable[[Peer, str], object]) -> None:
         left_s = self._heard_s + self._idle_s - time.monotonic()

@@ -27,9 +27,8 @@ from streamseg.service.security import Guard, error_response
 from streamseg.service.whip_rules import FRAGMENT_TYPE, SDP_TYPE, Role, ice_links
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from streamseg.service.metrics import Metrics
+    from streamseg.service.places import Place
     from streamseg.service.streams import Streams
     from streamseg.service.whip import Whip
     from streamseg.settings import Settings
@@ -50,7 +49,7 @@ class Host(Protocol):
     metrics: Metrics
     streams: Streams | None
 
-    def slot(self) -> AbstractContextManager[None]: ...
+    def place(self) -> Place: ...
 
 
 class WhipHttp:
@@ -168,7 +167,8 @@ class WhipHttp:
             raise OverloadedError("the service is not ready yet")
         if self._whip is None:
             kind = await asyncio.to_thread(_load_whip)
-            self._whip = self._whip or kind(self._host.streams, self._host.settings, self._host.slot)
+            host = self._host
+            self._whip = self._whip or kind(self._host.streams, host.settings, host.metrics, host.place)
         return self._whip
 
 

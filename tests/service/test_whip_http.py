@@ -43,7 +43,7 @@ def player_offer() -> str:
 
 
 def is_gone(server: Server) -> bool:
-    return eventually(lambda: metric(server, "connections") == 0, 60)
+    return eventually(lambda: metric(server, "publications") == metric(server, "watchers") == 0, 60)
 
 
 @pytest.mark.parametrize("role", ["whip", "whep"])
