@@ -31,7 +31,9 @@ def load_nano(weights: Path = WEIGHTS_PATH) -> LoadedModel:
     load_checkpoint_into(predictor, weights)
     predictor = optimise_for_cpu(predictor.eval())
     size, spec = int(predictor.image_size), MODELS[NANO]
-    return LoadedModel(NANO, predictor, torch.device("cpu"), "fp32", "", "", size, spec.clicks_in_turn)
+    return LoadedModel(
+        NANO, predictor, torch.device("cpu"), "fp32", "", "", size, spec.clicks_in_turn, spec.closer_look
+    )
 
 
 def evaluation_clips(data_dir: Path) -> dict[str, Clip]:

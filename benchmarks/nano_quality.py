@@ -2,11 +2,13 @@
 
     python benchmarks/nano_quality.py --data DIR            the evaluation files, for reporting
     python benchmarks/nano_quality.py --data DIR --dev      the held-out training images, for choices
+    python benchmarks/nano_quality.py --data DIR --dev --only large     small objects of large pictures
     python benchmarks/nano_quality.py --only cost           milliseconds of a tracked frame
 
 Images: up to two largest instances over 150 px each; the click is at the maximum of the distance
 transform, each further click at the centre of the largest error, all given at once; the box is the
 mask's, right and bottom past the last pixel. Counted is the mask that `streamseg` gives for it.
+Large pictures: mosaics of 3 x 3 held-out images (1,152 px), with and without the second look at small objects.
 Clips: a prompt on the first frame, tracked forward by `SAM2VideoPredictor`; J and F over the frames
 without first and last. The dev split's clips are made from held-out images.
 """
@@ -21,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 os.environ.setdefault("TQDM_DISABLE", "1")
 
@@ -49,7 +51,7 @@ from streamseg.models.nano.training.dataset import (
 from streamseg.models.nano.training.prompts import box_xyxy, centre_click_xy, correction_click
 from streamseg.models.nano.training.scenes import SceneMaker
 from streamseg.models.nano.trunk import TRUNK_NAME
-from streamseg.pipeline import Pipeline
+from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.segmentation.prompts import Prompt
 
 _SMALLEST_INSTANCE_PX = 150
@@ -57,9 +59,15 @@ _INSTANCES_PER_IMAGE = 2
 # The sources of the dev split whose objects are what people click.
 _MAIN_DEV_SOURCES = ("ecssd", "duts", "horse", "human", "ccp")
 _DEV_CLIPS = 24
+_MOSAICS = 30
+_TILE_PX = 384
 _DEV_CLIP_FRAMES = 16
 # From here on every slot of the memory and of the pointers is taken.
 _FULL_MEMORY_FRAMES = 17
+
+
+COLUMNS = ("1 click", "box", "3 clicks", "score error")
+Figures: TypeAlias = tuple[float, float, float, float]
 
 
 def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
@@ -74,32 +82,58 @@ def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
 def image_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) -> Table:
     """Mean IoU by source and over all: one click, box, three clicks; and the score's mean error."""
     engine = Engine(model)
-    found: dict[str, list[tuple[float, float, float, float]]] = {}
-    for index, key in enumerate(keys):
+    found: dict[str, list[Figures]] = {}
+    for key in keys:
         rgb, ids = images.load(key)
-        # The very same frame is encoded once.
-        frame, pipeline = Frame(rgb, index, float(index)), Pipeline(engine)
-        for wanted in instances(key, ids):
-            box_mask, _ = _ask(pipeline, frame, box_xyxy_px=box_xyxy(wanted))
-            points, labels = [centre_click_xy(wanted)], [1]
-            click_mask, score = _ask(pipeline, frame, points, labels)
-            mask = click_mask
-            for _ in range(2):
-                x, y, label = correction_click(mask, wanted)
-                points, labels = [*points, (x, y)], [*labels, label]
-                mask, _ = _ask(pipeline, frame, points, labels)
-            one = iou(click_mask, wanted)
-            found.setdefault(source_of(key), []).append(
-                (one, iou(box_mask, wanted), iou(mask, wanted), abs(score - one))
-            )
+        pipeline = Pipeline(engine, StreamOptions(closer_look=True))
+        rows = [_figures(pipeline, Frame(rgb, 0, 0.0), wanted) for wanted in instances(key, ids)]
+        found.setdefault(source_of(key), []).extend(rows)
     engine.close()
-    columns = ("1 click", "box", "3 clicks", "score error")
-    table = {source: _means(columns, rows) for source, rows in sorted(found.items())}
-    table["all"] = _means(columns, [row for rows in found.values() for row in rows])
+    table = {source: _means(COLUMNS, rows) for source, rows in sorted(found.items())}
+    table["all"] = _means(COLUMNS, [row for rows in found.values() for row in rows])
     main = [row for source in _MAIN_DEV_SOURCES for row in found.get(source, [])]
     if main and len(found) > 3:
-        table["main"] = _means(columns, main)
+        table["main"] = _means(COLUMNS, main)
     return table
+
+
+def large_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) -> Table:
+    """The same of whole objects in mosaics, a ninth of the picture each, without and with a second look at them."""
+    engine = Engine(model)
+    tiles = [key for key in keys if source_of(key) in _MAIN_DEV_SOURCES]
+    rng = np.random.default_rng(1)
+    found: dict[str, list[Figures]] = {"once": [], "twice": []}
+    for _ in range(_MOSAICS):
+        rgb = np.zeros((3 * _TILE_PX, 3 * _TILE_PX, 3), np.uint8)
+        wanted_nhw = []
+        for place, key in enumerate(rng.choice(tiles, 9, replace=False)):
+            tile_rgb, ids = images.load(str(key))
+            rows, columns = (slice(at * _TILE_PX, (at + 1) * _TILE_PX) for at in divmod(place, 3))
+            rgb[rows, columns] = cv2.resize(tile_rgb, (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
+            for mask in instances(str(key), ids)[:1]:
+                wanted = np.zeros(rgb.shape[:2], bool)
+                small = cv2.resize(mask.astype(np.uint8), (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_NEAREST)
+                wanted[rows, columns] = small > 0
+                wanted_nhw.append(wanted)
+        for name, closer_look in (("once", False), ("twice", True)):
+            pipeline, frame = Pipeline(engine, StreamOptions(closer_look=closer_look)), Frame(rgb, 0, 0.0)
+            found[name] += [_figures(pipeline, frame, wanted) for wanted in wanted_nhw[:3]]
+    engine.close()
+    return {name: _means(COLUMNS, rows) for name, rows in found.items()}
+
+
+def _figures(pipeline: Pipeline, frame: Frame, wanted: Mask) -> Figures:
+    # The very same frame is encoded once.
+    box_mask, _ = _ask(pipeline, frame, box_xyxy_px=box_xyxy(wanted))
+    points, labels = [centre_click_xy(wanted)], [1]
+    click_mask, score = _ask(pipeline, frame, points, labels)
+    mask = click_mask
+    for _ in range(2):
+        x, y, label = correction_click(mask, wanted)
+        points, labels = [*points, (x, y)], [*labels, label]
+        mask, _ = _ask(pipeline, frame, points, labels)
+    one = iou(click_mask, wanted)
+    return one, iou(box_mask, wanted), iou(mask, wanted), abs(score - one)
 
 
 def _means(columns: tuple[str, ...], rows: list[tuple[float, ...]]) -> dict[str, float]:
@@ -202,7 +236,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(), help="folder with the tar files")
     parser.add_argument("--dev", action="store_true", help="measure on the held-out training images")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or training checkpoint")
-    parser.add_argument("--only", choices=["images", "clips", "cost"], help="measure one part")
+    parser.add_argument("--only", choices=["images", "large", "clips", "cost"], help="measure one part")
     parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=list(PROMPTS), help="first-frame prompts")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
@@ -228,6 +262,9 @@ def _parts(model: LoadedModel, options: argparse.Namespace) -> Iterator[tuple[st
         images = AnnotatedImages([options.data / "eval-images.tar"])
         keys = images.keys
     split = "dev" if options.dev else "eval"
+    if options.only == "large":
+        yield f"large pictures, {split}", lambda: large_figures(model, images, keys)
+        return
     if options.only != "clips":
         yield f"images, {split}", lambda: image_figures(model, images, keys)
     if options.only != "images":

@@ -99,7 +99,12 @@ class Model:
         if not asked:
             raise BadPromptError("nothing to segment: give points_xy_px, box_xyxy_px or prompts")
         frame = decode_image(image, window=window, limits=limits)
-        options = StreamOptions(multimask=multimask, score_threshold=score_threshold, refine=refine or RefineOptions())
+        options = StreamOptions(
+            multimask=multimask,
+            closer_look=True,
+            score_threshold=score_threshold,
+            refine=refine or RefineOptions(),
+        )
         pipeline = Pipeline(self.engine, options)
         try:
             for prompt in asked:

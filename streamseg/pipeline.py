@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from streamseg.engine import Done, Engine
 from streamseg.errors import BadSettingError, BadStateError, CancelledWorkError
 from streamseg.segmentation.image import ImageSegmenter
-from streamseg.segmentation.lift import lift
+from streamseg.segmentation.lift import lift, lift_window
 from streamseg.segmentation.masks import Candidate, FrameResult, MaskRegion, ObjectResult, State
 from streamseg.segmentation.prompts import Prompt, PromptLimits
 from streamseg.segmentation.refine import RefineOptions, refine_mask
@@ -39,12 +39,15 @@ class StreamOptions:
     ``mode``: ``image``, each frame by itself, or ``track``, the video model; ``track`` says how objects are tracked.
     ``carry``: in the mode ``image``, on the frames after its prompt an object goes on from its previous mask; otherwise
     its prompts are applied again to every frame. ``multimask``: also give the other readings of each prompt (``image``
-    only). ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises BadSettingError.
+    only). ``closer_look``: look at small objects a second time, in the mode ``image`` and without ``multimask``, if the
+    model gains from it. ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises
+    BadSettingError.
     """
 
     mode: Mode = "image"
     carry: bool = True
     multimask: bool = False
+    closer_look: bool = False
     score_threshold: float | None = None
     refine: RefineOptions = field(default_factory=RefineOptions)
     track: TrackOptions = field(default_factory=TrackOptions)
@@ -205,24 +208,33 @@ class Pipeline:
 
     def _result(self, frame: Frame, answer: Answer) -> ObjectResult:
         readings = [
-            Candidate(
-                refine_mask(lift(logits, frame.width, frame.height), self._options.refine),
-                min(max(float(score), 0.0), 1.0),
-            )
+            self._reading(lift(logits, frame.width, frame.height), float(score))
             for place, (logits, score) in enumerate(zip(answer.logits, answer.scores, strict=True))
             if place == answer.best or self._options.multimask
         ]
         best = readings.pop(answer.best if self._options.multimask else 0)
+        if answer.enlarged is not None:
+            seen = answer.enlarged
+            best = self._reading(lift_window(seen.logits, seen.window_xyxy_px, frame.width, frame.height), seen.score)
         region, state = best.region, _state(best, answer.lost, self._options.score_threshold)
         if state != "tracked":
             region = MaskRegion.empty(frame.width, frame.height)
         return ObjectResult(answer.object_id, region, best.score, state, tuple(readings))
 
+    def _reading(self, region: MaskRegion, score: float) -> Candidate:
+        return Candidate(refine_mask(region, self._options.refine), min(max(score, 0.0), 1.0))
+
 
 def _segmenter(model: LoadedModel, options: StreamOptions, limits: PromptLimits | None) -> Segmenter:
     if options.mode == "track":
         return Tracker(model.image_size, options.track, limits)
-    return ImageSegmenter(model.mask_input_size, carry=options.carry, multimask=options.multimask, limits=limits)
+    return ImageSegmenter(
+        model.mask_input_size,
+        carry=options.carry,
+        multimask=options.multimask,
+        closer_look=options.closer_look,
+        limits=limits,
+    )
 
 
 def _state(reading: Candidate, lost: bool, score_threshold: float | None) -> State:

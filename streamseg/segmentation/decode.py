@@ -47,10 +47,19 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Enlarged:
+    """What was seen of an object from close by: coarse ``logits`` (h, w) of a part of the frame, predicted IoU."""
+
+    window_xyxy_px: tuple[int, int, int, int]
+    logits: Logits
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Coarse masks of one object: ``logits`` (m, h, w), predicted IoU ``scores`` (m,); ``best`` is the chosen one.
 
-    ``lost``: the object is not in the frame, whatever the logits say.
+    ``lost``: the object is not in the frame, whatever the logits say. ``enlarged``: a finer form of the chosen one.
     """
 
     object_id: int
@@ -58,6 +67,7 @@ class Answer:
     scores: NDArray[np.float32]
     best: int
     lost: bool = False
+    enlarged: Enlarged | None = None
 
 
 def decode(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamseg.errors import BadPromptError, BadStateError
+from streamseg.segmentation.closer_look import look_closer
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, box_of, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
 from streamseg.segmentation.prompts import (
@@ -96,6 +97,7 @@ class ImageSegmenter:
     ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
     applied again to every frame. Further prompts on the same frame correct the mask that it has there.
 
+    ``closer_look``: look at small prompted objects a second time, if the model gains from it; see ``closer_look.py``.
     ``mask_input_size``: (rows, columns) of the model's mask prompts. Prompts may come from another thread than frames.
     """
 
@@ -105,11 +107,13 @@ class ImageSegmenter:
         *,
         carry: bool = True,
         multimask: bool = False,
+        closer_look: bool = False,
         limits: PromptLimits | None = None,
     ) -> None:
         self._mask_input_size = mask_input_size
         self._carry = carry
         self._multimask = multimask
+        self._closer_look = closer_look and not multimask
         self._limits = limits or PromptLimits()
         self._lock = threading.Lock()
         self._objects: dict[int, _Object] = {}
@@ -229,6 +233,8 @@ class ImageSegmenter:
         answers = decode(
             model.predictor, embedding, asks, size, multimask=self._multimask, clicks_in_turn=model.clicks_in_turn
         )
+        if self._closer_look and model.closer_look:
+            answers = look_closer(model, frame, asks, answers)
         with self._lock:
             self._last = (frame, embedding)
             for one, said, answer in zip(open_objects, applied, answers, strict=True):

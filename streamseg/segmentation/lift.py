@@ -29,6 +29,15 @@ def lift(logits: NDArray[np.float32], width: int, height: int) -> MaskRegion:
     return MaskRegion(width, height, x0, y0, np.greater(fine, 0)).tight()
 
 
+def lift_window(
+    logits: NDArray[np.float32], window_xyxy_px: tuple[int, int, int, int], width: int, height: int
+) -> MaskRegion:
+    """``lift`` of logits (h, w) of a part of the frame, as a mask of the whole ``width`` x ``height``."""
+    x1, y1, x2, y2 = window_xyxy_px
+    part = lift(logits, x2 - x1, y2 - y1)
+    return MaskRegion(width, height, x1 + part.x0, y1 + part.y0, part.bits)
+
+
 def _span(first: int, last: int, coarse: int, fine: int) -> tuple[int, int, int, int]:
     """The cells to resize, as [low, high), and the pixels that they become.
 

@@ -283,6 +283,7 @@ class Conversation:
             mode=start.mode,
             carry=start.carry,
             multimask=start.multimask,
+            closer_look=start.source == "image",
             score_threshold=start.score_threshold,
             refine=self._refine(start),
             track=self._settings.track,

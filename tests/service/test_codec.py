@@ -89,7 +89,10 @@ def test_refuses_what_is_no_message(text: str, part: str) -> None:
         (PROMPT | {"replace": 1}, "replace must be true or false"),
         ({"type": "start", "source": "image"}, "version is missing"),
         (START | {"version": True}, "version must be a whole number"),
-        (START | {"source": "tape"}, "source must be 'image', 'frames', 'file', 'webrtc', 'stream' or 'url', not \"tape\""),
+        (
+            START | {"source": "tape"},
+            "source must be 'image', 'frames', 'file', 'webrtc', 'stream' or 'url', not \"tape\"",
+        ),
         (START | {"mode": "auto"}, "mode must be 'image' or 'track'"),
         (START | {"masks": "gif"}, "masks must be"),
         (START | {"overlay_quality": 0}, "at least 1"),

@@ -1,0 +1,129 @@
+"""A second look at small objects of large pictures: the part around the object once more, at the model's full size.
+
+A model sees every picture at one size. Of a photo of many megapixels it sees an object of a tenth of its width on some
+dozen pixels; enlarged, the object shows its edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from streamseg.segmentation.decode import Answer, Ask, Enlarged, Logits, box_of, decode
+from streamseg.segmentation.embedding import embed, to_model_input
+
+if TYPE_CHECKING:
+    from streamseg.media.frame import Frame
+    from streamseg.models.build import LoadedModel
+    from streamseg.segmentation.prompts import Box, Point
+
+# Sides of the window, in those of the object's box, and at least so much of the picture's longer side: a model
+# trained on whole scenes needs some of what is around.
+SURROUNDINGS = 1.5
+LEAST_SHARE = 0.2
+# A window of more than this share of the picture shows too little that was not seen before.
+MOST_AREA_SHARE = 0.5
+# ... and so does one of a picture that has hardly more pixels than the model takes.
+LEAST_ENLARGEMENT = 2.0
+# What is seen from close by must be what was seen from afar (IoU), else it is something else in there.
+LEAST_AGREEMENT = 0.5
+# Each look costs an encoding; of many objects the first ones get one.
+MOST_LOOKS = 8
+
+
+def look_closer(model: LoadedModel, frame: Frame, asks: Sequence[Ask], answers: Sequence[Answer]) -> list[Answer]:
+    """The answers, those of small objects with what a second look at them gave. Runs on the model's thread."""
+    looks = 0
+    closer: list[Answer] = []
+    for ask, answer in zip(asks, answers, strict=True):
+        window = None if looks >= MOST_LOOKS else window_of(ask, answer, frame, model.image_size)
+        if window is None:
+            closer.append(answer)
+            continue
+        looks += 1
+        enlarged = _enlarged(model, frame, ask, answer, window)
+        closer.append(answer if enlarged is None else replace(answer, enlarged=enlarged))
+    return closer
+
+
+def window_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> tuple[int, int, int, int] | None:
+    """The part to look at as (x1, y1, x2, y2) pixels of the frame; None where a second look is of no use."""
+    width, height = frame.width, frame.height
+    if max(width, height) < LEAST_ENLARGEMENT * image_size:
+        return None
+    box = _box(ask, answer, frame)
+    if box is None:
+        return None
+    # All that is said to belong to the object must be in it.
+    wanted = [point for point, label in zip(ask.points, ask.labels, strict=True) if label == 1]
+    x1, x2 = min([box[0], *(x for x, _ in wanted)]), max([box[2], *(x for x, _ in wanted)])
+    y1, y2 = min([box[1], *(y for _, y in wanted)]), max([box[3], *(y for _, y in wanted)])
+    half = max(SURROUNDINGS * max(x2 - x1, y2 - y1), LEAST_SHARE * max(width, height)) / 2
+    middle_x, middle_y = (x1 + x2) / 2, (y1 + y2) / 2
+    window = (
+        int(max(middle_x - half, 0)),
+        int(max(middle_y - half, 0)),
+        int(min(middle_x + half, width)),
+        int(min(middle_y + half, height)),
+    )
+    area = (window[2] - window[0]) * (window[3] - window[1])
+    return window if 0 < area <= MOST_AREA_SHARE * width * height else None
+
+
+def _box(ask: Ask, answer: Answer, frame: Frame) -> Box | None:
+    if ask.box is not None:
+        return ask.box
+    best = answer.logits[answer.best]
+    return box_of(best, (frame.width, frame.height)) if (best > 0).any() else None
+
+
+def _enlarged(
+    model: LoadedModel, frame: Frame, ask: Ask, answer: Answer, window: tuple[int, int, int, int]
+) -> Enlarged | None:
+    x1, y1, x2, y2 = window
+    box = _box(ask, answer, frame)
+    assert box is not None
+    inside = [
+        (point, label)
+        for point, label in zip(ask.points, ask.labels, strict=True)
+        if x1 <= point[0] < x2 and y1 <= point[1] < y2
+    ]
+    points: tuple[Point, ...] = tuple((x - x1, y - y1) for (x, y), _ in inside)
+    closer = Ask(
+        ask.object_id,
+        points,
+        tuple(label for _, label in inside),
+        (max(box[0] - x1, 0), max(box[1] - y1, 0), min(box[2] - x1, x2 - x1), min(box[3] - y1, y2 - y1)),
+    )
+    part = np.ascontiguousarray(frame.rgb[y1:y2, x1:x2])
+    embedding = embed(model.predictor, to_model_input(part, model.image_size, model.device))
+    size = (x2 - x1, y2 - y1)
+    (seen,) = decode(model.predictor, embedding, (closer,), size, multimask=False, clicks_in_turn=model.clicks_in_turn)
+    logits = seen.logits[seen.best]
+    if _agreement(answer.logits[answer.best], logits, window, frame) < LEAST_AGREEMENT:
+        return None
+    return Enlarged(window, logits, float(seen.scores[seen.best]))
+
+
+def _agreement(whole: Logits, part: Logits, window: tuple[int, int, int, int], frame: Frame) -> float:
+    """IoU of the masks inside the window, on the cells of ``part``; what ``whole`` has outside counts against it."""
+    rows, columns = whole.shape
+    cells = (part.shape[1], part.shape[0])
+    per_x, per_y = columns / frame.width, rows / frame.height
+    x1, y1, x2, y2 = window
+    scale_x, scale_y = (x2 - x1) * per_x / cells[0], (y2 - y1) * per_y / cells[1]
+    # Centres of the cells of the part, in cells of the whole.
+    place = np.array(
+        [
+            [scale_x, 0, x1 * per_x + scale_x / 2 - 0.5],
+            [0, scale_y, y1 * per_y + scale_y / 2 - 0.5],
+        ]
+    )
+    seen = cv2.warpAffine(whole, place, cells, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-1.0) > 0
+    both = np.logical_and(seen, part > 0).sum()
+    either = np.logical_or(seen, part > 0).sum()
+    return float(both) / max(float(either), 1.0)
