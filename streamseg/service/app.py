@@ -32,7 +32,9 @@ from streamseg.service.files import check_data_dir
 from streamseg.service.link import Link
 from streamseg.service.metrics import CONTENT_TYPE, Metrics
 from streamseg.service.places import Place, Places
-from streamseg.service.protocol import SOURCES, VERSION, ModelInfo, SessionLimits, Source
+from streamseg.service.protocol import VERSION
+from streamseg.service.protocol.client_messages import SOURCES, Source
+from streamseg.service.protocol.server_messages import ModelInfo, SessionLimits
 from streamseg.service.resumable import Registry, named_session
 from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
 from streamseg.service.streams import Streams

@@ -12,19 +12,18 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 
 from streamseg.errors import BadMessageError, TooLargeError, UnsupportedVersionError
-from streamseg.service.protocol import (
+from streamseg.service.protocol import VERSION
+from streamseg.service.protocol.client_messages import (
     CLIENT_TEXT,
     MAX_REQUEST_ID_CHARS,
-    VERSION,
     ChunkHeader,
     ChunkMessage,
     ClientText,
     FrameHeader,
     FrameMessage,
-    Message,
-    ServerHeader,
-    ServerText,
 )
+from streamseg.service.protocol.fields import Message
+from streamseg.service.protocol.server_messages import ServerHeader, ServerText
 
 # A text message holds prompts; the longest that is meant is the RLE of a ragged mask of a large picture.
 MAX_TEXT_CHARS = 2**20

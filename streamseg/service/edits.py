@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from streamseg.service.protocol import PromptFields, PromptRequest, Remove, Undo
+from streamseg.service.protocol.client_messages import PromptFields, PromptRequest, Remove, Undo
 
 if TYPE_CHECKING:
     from streamseg.pipeline import Pipeline

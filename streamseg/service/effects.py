@@ -6,23 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from streamseg.errors import BadPromptError, StreamsegError
-from streamseg.service.protocol import (
-    Answer,
+from streamseg.service.protocol.client_messages import (
     Candidate,
     ChunkMessage,
-    FileFields,
     FrameMessage,
-    ObjectFields,
     Offer,
     PromptRequest,
     Remove,
     Reset,
-    Result,
     Resume,
-    ServerText,
     Start,
     Undo,
 )
+from streamseg.service.protocol.server_messages import Answer, FileFields, ObjectFields, Result, ServerText
 
 if TYPE_CHECKING:
     from av import VideoFrame

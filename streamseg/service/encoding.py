@@ -10,15 +10,14 @@ from streamseg.render import draw_overlay, encode_jpeg
 from streamseg.segmentation.masks import FrameResult, MaskRegion
 from streamseg.service.codec import encode_binary
 from streamseg.service.effects import Segmented
-from streamseg.service.protocol import (
+from streamseg.service.protocol.client_messages import MaskForm, Start
+from streamseg.service.protocol.fields import Rle
+from streamseg.service.protocol.server_messages import (
     CandidateFields,
-    MaskForm,
     MaskHeader,
     ObjectFields,
     OverlayHeader,
     PictureHeader,
-    Rle,
-    Start,
 )
 
 

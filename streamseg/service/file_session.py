@@ -31,8 +31,7 @@ from streamseg.service.effects import Edit, Processed, Segmented
 from streamseg.service.encoding import encode_result
 from streamseg.service.files import RETRY_AFTER_S, FileStore, Job, full_disk_named
 from streamseg.service.line import Line
-from streamseg.service.protocol import (
-    Progress,
+from streamseg.service.protocol.client_messages import (
     PromptFields,
     PromptRequest,
     Remove,
@@ -41,6 +40,7 @@ from streamseg.service.protocol import (
     Undo,
     VideoFields,
 )
+from streamseg.service.protocol.server_messages import Progress
 
 if TYPE_CHECKING:
     from streamseg.engine import Engine

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from streamseg.errors import BadSettingError, NotFoundError, OverloadedError, TooLargeError
-from streamseg.service.protocol import FileFields
+from streamseg.service.protocol.server_messages import FileFields
 
 logger = logging.getLogger(__name__)
 

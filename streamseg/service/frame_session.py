@@ -13,13 +13,8 @@ from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.service.edits import carry_out, say
 from streamseg.service.effects import Again, CameraFrame, Change, Segment, Segmented, Signal
 from streamseg.service.encoding import encode_result
-from streamseg.service.protocol import (
-    LIVE_SOURCES,
-    Answer,
-    FrameMessage,
-    Result,
-    Start,
-)
+from streamseg.service.protocol.client_messages import LIVE_SOURCES, FrameMessage, Start
+from streamseg.service.protocol.server_messages import Answer, Result
 
 if TYPE_CHECKING:
     from streamseg.engine import Engine

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import Gauge
 
-from streamseg.service.protocol import SUBPROTOCOL, Resume
+from streamseg.service.protocol import SUBPROTOCOL
+from streamseg.service.protocol.client_messages import Resume
 
 if TYPE_CHECKING:
     from streamseg.service.link import Link

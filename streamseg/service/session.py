@@ -53,33 +53,35 @@ from streamseg.service.effects import (
     Store,
     Work,
 )
-from streamseg.service.protocol import (
+from streamseg.service.protocol import VERSION
+from streamseg.service.protocol.client_messages import (
     LIVE_SOURCES,
     SHARED_SOURCES,
-    VERSION,
     WINDOW_BYTES,
-    Answer,
     Candidate,
     ChunkMessage,
     ClientMessage,
-    Done,
-    Failure,
     FrameMessage,
-    IceServerFields,
-    ModelInfo,
     Offer,
-    Ok,
-    Progress,
     PromptRequest,
-    Ready,
-    Received,
-    Result,
     Resume,
-    Resumed,
-    SessionLimits,
     Start,
     Stop,
     Undo,
+)
+from streamseg.service.protocol.server_messages import (
+    Answer,
+    Done,
+    Failure,
+    IceServerFields,
+    ModelInfo,
+    Ok,
+    Progress,
+    Ready,
+    Received,
+    Result,
+    Resumed,
+    SessionLimits,
 )
 from streamseg.service.rate import TokenBucket
 from streamseg.service.upload import Upload, check_prompt_moment, check_start, chunk_bytes

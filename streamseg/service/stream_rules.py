@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from streamseg.errors import BadMessageError
-from streamseg.service.protocol import SHARED_SOURCES, Start
+from streamseg.service.protocol.client_messages import SHARED_SOURCES, Start
 from streamseg.settings import STREAM_NAME
 
 # What was decided by whoever opened the stream.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from streamseg.service.effects import Change, Segmented
 from streamseg.service.encoding import encode_result
-from streamseg.service.protocol import Failure, Start
+from streamseg.service.protocol.client_messages import Start
+from streamseg.service.protocol.server_messages import Failure
 
 if TYPE_CHECKING:
     from streamseg.errors import StreamsegError

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.segmentation.masks import FrameResult
     from streamseg.service.effects import Edit
-    from streamseg.service.protocol import PromptFields
+    from streamseg.service.protocol.client_messages import PromptFields
     from streamseg.settings import Limits, Settings
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from streamseg.errors import BadMessageError, BadStateError, TooLargeError
-from streamseg.service.protocol import CHUNK_BYTES, SHARED_SOURCES, WINDOW_BYTES, ChunkMessage, SessionLimits, Start
+from streamseg.service.protocol.client_messages import CHUNK_BYTES, SHARED_SOURCES, WINDOW_BYTES, ChunkMessage, Start
+from streamseg.service.protocol.server_messages import SessionLimits
 
 # Room for the header of a piece in the longest message that is taken.
 HEADER_ROOM_BYTES = 512

@@ -12,7 +12,8 @@ from streamseg.render import draw_overlay
 from streamseg.segmentation.masks import FrameResult
 from streamseg.service.effects import CameraFrame, Segmented
 from streamseg.service.encoding import encode_result
-from streamseg.service.protocol import Answer, Candidate, Offer, Result, Start
+from streamseg.service.protocol.client_messages import Candidate, Offer, Start
+from streamseg.service.protocol.server_messages import Answer, Result
 from streamseg.service.webrtc_media import to_frame, to_picture, tune
 from streamseg.service.webrtc_peer import Peer
 from streamseg.service.webrtc_rules import check_offer, mask_form, without_hidden_candidates

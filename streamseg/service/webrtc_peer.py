@@ -24,7 +24,8 @@ from aiortc.sdp import candidate_from_sdp
 
 from streamseg.errors import BadMessageError, WebrtcFailedError
 from streamseg.service.effects import CameraFrame
-from streamseg.service.protocol import Candidate, Result
+from streamseg.service.protocol.client_messages import Candidate
+from streamseg.service.protocol.server_messages import Result
 from streamseg.service.webrtc_media import OverlayTrack, bound, is_flooded, rtp_timestamp, take_media_for_consent
 from streamseg.service.webrtc_rules import CHANNEL_LABEL, MAX_CANDIDATES, announced, split
 from streamseg.settings import Settings

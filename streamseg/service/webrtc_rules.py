@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 
 from streamseg.errors import BadMessageError, TooLargeError
-from streamseg.service.protocol import MaskForm, Start
+from streamseg.service.protocol.client_messages import MaskForm, Start
 
 CHANNEL_LABEL = "streamseg.results.v1"
 # What every browser takes in one message of a data channel.

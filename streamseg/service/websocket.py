@@ -47,19 +47,17 @@ from streamseg.service.link import Link, internal
 from streamseg.service.metrics import Metrics
 from streamseg.service.outbox import Item, Packet
 from streamseg.service.places import Place
-from streamseg.service.protocol import (
-    SHARED_SOURCES,
+from streamseg.service.protocol.client_messages import SHARED_SOURCES, Resume, Start
+from streamseg.service.protocol.server_messages import (
     Failure,
     IceServerFields,
     ModelInfo,
     Ok,
     Progress,
     Ready,
-    Resume,
     Resumed,
     SessionLimits,
     SourceChanged,
-    Start,
 )
 from streamseg.service.resumable import Registry
 from streamseg.service.session import MAX_WAITING, Session

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from streamseg.errors import BadStateError, NotFoundError, OverloadedError
 from streamseg.pipeline import StreamOptions
-from streamseg.service.protocol import Candidate
+from streamseg.service.protocol.client_messages import Candidate
 from streamseg.service.stream_rules import check_name
 from streamseg.service.watcher import SharedOverlay, Watcher
 from streamseg.service.webrtc_media import to_frame, tune

@@ -11,7 +11,7 @@ from wire_client import pack
 
 from streamseg.errors import BadMessageError, StreamsegError, TooLargeError, UnsupportedVersionError
 from streamseg.service.codec import MAX_HEADER_BYTES, MAX_TEXT_CHARS, encode_binary, parse_binary, parse_text
-from streamseg.service.protocol import FrameHeader, PromptRequest, Start
+from streamseg.service.protocol.client_messages import FrameHeader, PromptRequest, Start
 
 START = {"type": "start", "version": 1, "source": "image"}
 PROMPT = {"type": "prompt", "object_id": 1}

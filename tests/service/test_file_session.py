@@ -25,7 +25,8 @@ from streamseg.media.frame import RgbImage
 from streamseg.media.untrusted import UntrustedVideo
 from streamseg.segmentation.masks import FrameResult
 from streamseg.service import line as line_module
-from streamseg.service.protocol import CHUNK_BYTES, WINDOW_BYTES, schema
+from streamseg.service.protocol.client_messages import CHUNK_BYTES, WINDOW_BYTES
+from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 from tests.media import bad_decoders
 from tests.media.make_video import make_video

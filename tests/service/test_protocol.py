@@ -13,7 +13,10 @@ import pytest
 from streamseg.errors import BadPromptError, OverloadedError
 from streamseg.segmentation.masks import MaskRegion
 from streamseg.service.codec import encode_text
-from streamseg.service.protocol import Done, Failure, ObjectFields, PromptFields, Rle, schema, schema_text
+from streamseg.service.protocol.client_messages import PromptFields
+from streamseg.service.protocol.fields import Rle
+from streamseg.service.protocol.schema import schema, schema_text
+from streamseg.service.protocol.server_messages import Done, Failure, ObjectFields
 
 SCHEMA_FILE = Path(__file__).parents[2] / "docs" / "protocol.schema.json"
 

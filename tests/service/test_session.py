@@ -28,19 +28,16 @@ from streamseg.service.effects import (
     SendResult,
     Store,
 )
-from streamseg.service.protocol import (
-    CHUNK_BYTES,
-    WINDOW_BYTES,
+from streamseg.service.protocol.client_messages import CHUNK_BYTES, WINDOW_BYTES, PromptRequest, Start
+from streamseg.service.protocol.server_messages import (
     Done,
     Failure,
     FileFields,
     ModelInfo,
     Progress,
-    PromptRequest,
     Ready,
     Received,
     SessionLimits,
-    Start,
 )
 from streamseg.service.rate import TokenBucket
 from streamseg.service.session import MAX_WAITING, Session

@@ -9,7 +9,8 @@ from test_session import RESULT, Machine, said
 
 from streamseg.errors import NotFoundError
 from streamseg.service.effects import Rejoin, Send
-from streamseg.service.protocol import Resume, Resumed
+from streamseg.service.protocol.client_messages import Resume
+from streamseg.service.protocol.server_messages import Resumed
 
 REQUEST = Resume(type="resume", version=1, session_id="the-session", request_id="back")
 

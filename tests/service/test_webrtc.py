@@ -26,7 +26,7 @@ from peer_client import (
 from wire_client import frees_everything, open_wire, picture, settings_for_tests
 
 from streamseg.models.build import LoadedModel
-from streamseg.service.protocol import schema
+from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 from streamseg.service.webrtc_rules import MAX_PART_BYTES
 from streamseg.settings import WebrtcSettings

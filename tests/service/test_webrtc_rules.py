@@ -11,7 +11,7 @@ import pytest
 from peer_client import Camera, peer
 
 from streamseg.errors import BadMessageError, TooLargeError
-from streamseg.service.protocol import Start
+from streamseg.service.protocol.client_messages import Start
 from streamseg.service.webrtc_rules import (
     MAX_CANDIDATES,
     MAX_PART_BYTES,

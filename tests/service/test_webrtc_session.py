@@ -9,7 +9,7 @@ from test_session import RESULT, Machine, said
 
 from streamseg.errors import TooLargeError, WebrtcFailedError
 from streamseg.service.effects import CameraFrame, Drop, Segment, SendResult
-from streamseg.service.protocol import Answer
+from streamseg.service.protocol.server_messages import Answer
 
 ANSWER = Answer(type="answer", sdp="v=0", request_id="o")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from wire_client import CLICK, HEIGHT, WIDTH, frees_everything, metric, open_wire, picture
 
 from streamseg.segmentation.masks import MaskRegion
-from streamseg.service.protocol import schema
+from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 
 STAGES = {"decode", "queue", "segment", "refine", "encode"}
