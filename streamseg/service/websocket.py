@@ -60,8 +60,9 @@ from streamseg.service.protocol.server_messages import (
     SourceChanged,
 )
 from streamseg.service.resumable import Registry
-from streamseg.service.session import MAX_WAITING, Session
+from streamseg.service.session import Session
 from streamseg.service.stream_session import StreamSession
+from streamseg.service.work_queue import MAX_WAITING
 from streamseg.settings import Settings
 
 if TYPE_CHECKING:

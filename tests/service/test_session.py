@@ -40,7 +40,8 @@ from streamseg.service.protocol.server_messages import (
     SessionLimits,
 )
 from streamseg.service.rate import TokenBucket
-from streamseg.service.session import MAX_WAITING, Session
+from streamseg.service.session import Session
+from streamseg.service.work_queue import MAX_WAITING
 
 MODEL = ModelInfo(name="nano", device="cpu", reason="a test", licence="none")
 RESULT = Segmented(width=4, height=3, timings_ms={"segment": 1.0}, objects=[])
@@ -552,7 +553,12 @@ def test_memory_stays_bounded_whatever_is_sent() -> None:
         machine.frame()
         machine.prompt()
         machine.text("reset")
-    assert len(machine.session._waiting) <= MAX_WAITING + 1
+    machine.end(RESULT)
+    waiting = 0
+    while machine.take():
+        machine.end()
+        waiting += 1
+    assert waiting <= MAX_WAITING + 1
 
 
 # Rates, ends

@@ -8,7 +8,7 @@ import pytest
 from test_session import RESULT, Machine, said
 
 from streamseg.errors import NotFoundError
-from streamseg.service.effects import Rejoin, Send
+from streamseg.service.effects import Rejoin, Segment, Send
 from streamseg.service.protocol.client_messages import Resume
 from streamseg.service.protocol.server_messages import Resumed
 
@@ -99,8 +99,9 @@ def test_frames_are_counted_on() -> None:
     resume(machine)
     assert machine.frame(index=0) == ["error bad_message"]
     machine.frame()
-    (_,) = machine.session._waiting
-    assert machine.session._waiting[0].time_s == 5.0  # type: ignore[union-attr]
-    assert machine.work() == ["result 1"]
+    work = machine.session.take()
+    assert isinstance(work, Segment)
+    assert work.time_s == 5.0
+    assert machine.end(RESULT) == ["result 1"]
     machine.text("stop")
     assert said(machine.session.ended(None)) == []
