@@ -27,7 +27,7 @@ from streamseg.engine import Engine
 from streamseg.errors import NotFoundError, OverloadedError, StreamsegError
 from streamseg.models.build import LoadedModel
 from streamseg.segmentation.segmenter import MODES
-from streamseg.service.file_session import FileService
+from streamseg.service.file_service import FileService
 from streamseg.service.files import check_data_dir
 from streamseg.service.link import Link
 from streamseg.service.metrics import CONTENT_TYPE, Metrics

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from streamseg.errors import (
@@ -29,8 +28,8 @@ from streamseg.recording import RecordingJob, Summary
 from streamseg.segmentation.prompts import check_mask_shape
 from streamseg.service.effects import Edit, Processed, Segmented
 from streamseg.service.encoding import encode_result
-from streamseg.service.files import RETRY_AFTER_S, FileStore, Job, full_disk_named
-from streamseg.service.line import Line
+from streamseg.service.file_service import FileService
+from streamseg.service.files import Job, full_disk_named
 from streamseg.service.protocol.client_messages import (
     PromptFields,
     PromptRequest,
@@ -49,12 +48,8 @@ if TYPE_CHECKING:
     from streamseg.segmentation.masks import FrameResult
     from streamseg.segmentation.prompts import Prompt
     from streamseg.service.metrics import Metrics
-    from streamseg.settings import Limits, Settings
+    from streamseg.settings import Limits
 
-logger = logging.getLogger(__name__)
-
-# Files being uploaded or waiting, for each one that may be processed.
-WAITING_FOR_EACH = 3
 REPORT_EVERY_S = 0.5
 # How long a client hears nothing while its file is in work.
 ALIVE_EVERY_S = 5.0
@@ -65,43 +60,6 @@ LOOK_BACK_S = 1.0
 MOST_RUNS = 64
 # Browsers and containers round the times of frames.
 ROUNDING_S = 0.0015
-
-
-class FileService:
-    """What the file sessions of one server share."""
-
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        limits = settings.limits
-        self.store = FileStore(settings.data_dir, limits.files_quota_bytes, limits.files_ttl_s)
-        self.line = Line(limits.max_file_jobs)
-        self.executor = ThreadPoolExecutor(limits.max_file_jobs, "streamseg-file")
-        self._most = (1 + WAITING_FOR_EACH) * limits.max_file_jobs
-        self._open = 0
-        self._sweep_every_s = min(max(limits.files_ttl_s / 4, 0.1), 60.0)
-        metrics.watch_files(lambda: float(self.store.held_bytes), lambda: float(self.line.waiting))
-
-    def enter(self) -> None:
-        """Take one of the places for files that are uploaded, wait or are processed; raises OverloadedError."""
-        if self._open >= self._most:
-            raise OverloadedError(
-                f"{self._open} files are in work or wait already; try again later", retry_after_s=RETRY_AFTER_S
-            )
-        self._open += 1
-
-    def leave(self) -> None:
-        """Give the place back."""
-        self._open -= 1
-
-    async def sweep(self) -> None:
-        """Delete what is over, for as long as the server runs."""
-        while True:
-            await asyncio.sleep(self._sweep_every_s)
-            await asyncio.to_thread(self.store.sweep)
-
-    def close(self) -> None:
-        """Delete everything, once the threads have ended."""
-        self.executor.shutdown(wait=True)
-        self.store.close()
 
 
 class FileSession:

@@ -41,7 +41,8 @@ from streamseg.service.effects import (
     Store,
     Work,
 )
-from streamseg.service.file_session import FileService, FileSession
+from streamseg.service.file_service import FileService
+from streamseg.service.file_session import FileSession
 from streamseg.service.frame_session import FrameSession
 from streamseg.service.link import Link, internal
 from streamseg.service.metrics import Metrics
