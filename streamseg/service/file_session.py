@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from bisect import bisect_right
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
@@ -15,28 +14,24 @@ from streamseg.errors import (
     BadPromptError,
     BadStateError,
     CancelledWorkError,
-    NotFoundError,
     OverloadedError,
     UnsupportedMediaError,
 )
 from streamseg.media.sampling import Sampling
-from streamseg.media.untrusted import UntrustedVideo
 from streamseg.media.writer import VideoOptions
 from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.recording import Progress as JobProgress
 from streamseg.recording import RecordingJob, Summary
-from streamseg.segmentation.prompts import check_mask_shape
-from streamseg.service.effects import Edit, Processed, Segmented
+from streamseg.service.effects import Change, Edit, Processed, Segmented
 from streamseg.service.encoding import encode_result
+from streamseg.service.file_prompts import FilePrompts, first_difference
 from streamseg.service.file_service import FileService
 from streamseg.service.files import Job, full_disk_named
+from streamseg.service.moments import frames_at
 from streamseg.service.protocol.client_messages import (
-    PromptFields,
     PromptRequest,
-    Remove,
     SamplingFields,
     Start,
-    Undo,
     VideoFields,
 )
 from streamseg.service.protocol.server_messages import Progress
@@ -46,7 +41,6 @@ if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.media.video import VideoInfo
     from streamseg.segmentation.masks import FrameResult
-    from streamseg.segmentation.prompts import Prompt
     from streamseg.service.metrics import Metrics
     from streamseg.settings import Limits
 
@@ -54,12 +48,8 @@ REPORT_EVERY_S = 0.5
 # How long a client hears nothing while its file is in work.
 ALIVE_EVERY_S = 5.0
 NOTHING_YET = Progress(type="progress", frames=0, total=None, time_s=0.0, fps=0.0, eta_s=None)
-# A time is looked up among the frames of this long before it; only a longer gap costs another look from the start on.
-LOOK_BACK_S = 1.0
 # A file whose prompts change while it is processed begins anew; this bounds what one file may cost.
 MOST_RUNS = 64
-# Browsers and containers round the times of frames.
-ROUNDING_S = 0.0015
 
 
 class FileSession:
@@ -89,7 +79,7 @@ class FileSession:
         self._on_result = on_result
         self._on_progress = on_progress
         self._loop = asyncio.get_running_loop()
-        self._prompts: list[PromptFields] = []
+        self._prompts = FilePrompts(limits)
         self._job: Job | None = None
         self._entered = False
         self._published = False
@@ -117,31 +107,18 @@ class FileSession:
     async def open(self) -> None:
         """Make room for the file; raises OverloadedError, or BadPromptError for a prompt of the start."""
         for prompt in self._start.prompts:
-            await self._add(prompt)
+            await self._prompts.add(prompt)
         assert self._start.size_bytes is not None
         self._files.enter()
         self._entered = True
         self._job = await asyncio.to_thread(self._files.store.create, self._start.size_bytes)
 
-    async def change(self, request: Edit) -> None:
+    async def change(self, change: Change) -> None:
         """Carry out a prompt, an undo, a removal or a reset."""
-        match request:
-            case PromptRequest():
-                await self._add(request)
-            case Remove(object_id=object_id):
-                known = sorted({one.object_id for one in self._prompts})
-                if object_id not in known:
-                    raise NotFoundError(f"there is no object {object_id}; the objects are {known}")
-                self._forget(object_id)
-            case Undo():
-                if not self._prompts:
-                    raise BadStateError("there is no prompt left to take back")
-                self._prompts = self._prompts[:-1]
-            case _:
-                self._prompts = []
+        await self._prompts.change(change.request)
 
     async def amend(self, request: Edit) -> None:
-        """``change`` while the file is processed: that begins anew, and tells results from the frame on from which
+        """A change while the file is processed: that begins anew, and tells results from the frame on from which
         the change makes a difference.
 
         Raises BadStateError once the file is done, or where the change would leave nothing to segment.
@@ -151,64 +128,24 @@ class FileSession:
                 raise BadStateError("the file has been processed; start again for other prompts")
         if self._runs >= MOST_RUNS:
             raise OverloadedError(f"the file was begun anew {MOST_RUNS} times; start again with all prompts")
-        if isinstance(request, PromptRequest):
-            await self._check_fits(request)
-        before = self._prompts
-        await self.change(request)
-        if not self._prompts:
-            self._prompts = before
+        if isinstance(request, PromptRequest) and self._size_wh is not None:
+            # It must not cost what was done so far.
+            await self._prompts.check_fits(request, *self._size_wh)
+        before = self._prompts.said
+        await self._prompts.change(request)
+        if not self._prompts.said:
+            self._prompts.said = before
             raise BadStateError("nothing would be left to segment; stop ends the session")
         with self._turning:
             if self._finished:
                 raise BadStateError("the file has been processed; start again for other prompts")
             self._again = True
-            self._valid_to = min(self._valid_to, self._difference_from(request, before) - 1)
+            first = 0 if self._start.backwards else first_difference(request, before)
+            self._valid_to = min(self._valid_to, first - 1)
             self._interrupted.set()
-
-    async def _check_fits(self, fields: PromptFields) -> None:
-        """Raise BadPromptError for a prompt outside the picture: it must not cost what was done so far."""
-        if self._size_wh is None:
-            return
-        width, height = self._size_wh
-        if fields.mask is not None:
-            check_mask_shape((fields.mask.size[0], fields.mask.size[1]), width, height)
-        prompt = await asyncio.to_thread(self._prompt, fields, 0)
-        prompt.check(width, height)
 
     def _know(self, info: VideoInfo) -> None:
         self._size_wh = info.width, info.height
-
-    def _difference_from(self, request: Edit, before: Sequence[PromptFields]) -> int:
-        """The first frame whose masks may be others than before ``request``."""
-        spoken = request if isinstance(request, PromptRequest) else before[-1] if isinstance(request, Undo) else None
-        if spoken is None or spoken.replace or spoken.time_s is not None or self._start.backwards:
-            return 0
-        return spoken.frame or 0
-
-    async def _add(self, fields: PromptFields) -> None:
-        # Made once to hear what is wrong with it; its frame may not be known yet.
-        await asyncio.to_thread(self._prompt, fields, 0)
-        most = self._limits.max_objects
-        known = {one.object_id for one in self._prompts}
-        if fields.object_id not in known and len(known) >= most:
-            raise BadPromptError(f"{len(known)} objects already, which is the limit; remove one first")
-        if fields.replace:
-            self._forget(fields.object_id)
-        if len(self._prompts) >= 4 * most:
-            raise BadPromptError(f"{len(self._prompts)} prompts already; at most {4 * most} are taken")
-        self._prompts = [*self._prompts, fields]
-
-    def _forget(self, object_id: int) -> None:
-        self._prompts = [one for one in self._prompts if one.object_id != object_id]
-
-    def _prompt(self, fields: PromptFields, frame: int) -> Prompt:
-        prompt = fields.to_prompt(frame, self._limits.max_image_pixels)
-        most = self._limits.max_points
-        if len(prompt.points) > most:
-            raise BadPromptError(
-                f"{len(prompt.points)} points for object {prompt.object_id}; at most {most} are allowed"
-            )
-        return prompt
 
     async def store(self, piece: bytes) -> None:
         """Write the next piece of the file; raises OverloadedError where the disk is full."""
@@ -220,7 +157,7 @@ class FileSession:
         """Process the file once it is its turn; raises StreamsegError."""
         assert self._job is not None
         await asyncio.to_thread(self._job.close)
-        if not self._prompts:
+        if not self._prompts.said:
             raise BadPromptError("say what to segment: a file needs a prompt in start, or before its last chunk")
         turn = asyncio.create_task(self._in_turn())
         halted = asyncio.create_task(self._told.wait())
@@ -341,7 +278,7 @@ class FileSession:
             with full_disk_named():
                 return RecordingJob(
                     source=self._job.upload,
-                    prompts=self._placed_prompts(),
+                    prompts=self._prompts.placed(self._frames_at),
                     folder=self._job.results,
                     formats=frozenset({"rle"} if start.video is None else {"rle", "overlay"}),
                     sampling=_sampling(start.sampling),
@@ -359,37 +296,9 @@ class FileSession:
         finally:
             pipeline.close()
 
-    def _placed_prompts(self) -> list[Prompt]:
-        """The prompts, each on its frame."""
-        times_s = sorted({one.time_s for one in self._prompts if one.time_s is not None})
-        frames = self._frames_at(times_s) if times_s else {}
-        return [
-            self._prompt(one, (one.frame or 0) if one.time_s is None else frames[one.time_s]) for one in self._prompts
-        ]
-
     def _frames_at(self, times_s: list[float]) -> dict[float, int]:
-        """Which frames are shown at these times, in order; beyond the end it is the last one."""
-        end_s = times_s[-1] + ROUNDING_S
-        if end_s <= 2 * ROUNDING_S:
-            return dict.fromkeys(times_s, 0)
-        for from_s in sorted({max(times_s[0] - LOOK_BACK_S, 0.0), 0.0}, reverse=True):
-            shown_s, indices = self._times(Sampling(start_s=from_s, end_s=end_s))
-            places = {time_s: bisect_right(shown_s, time_s + ROUNDING_S) - 1 for time_s in times_s}
-            if all(place >= 0 for place in places.values()):
-                return {time_s: indices[place] for time_s, place in places.items()}
-        raise BadPromptError(f"no frame is shown at {times_s[0]:g} s")
-
-    def _times(self, sampling: Sampling) -> tuple[list[float], list[int]]:
         assert self._job is not None
-        shown_s: list[float] = []
-        indices: list[int] = []
-        with UntrustedVideo(self._job.upload, limits=self._limits.video(), cancelled=self._interrupted) as reader:
-            for frame, _ in reader.frames(sampling):
-                if self._interrupted.is_set():
-                    raise CancelledWorkError("the client ended this")
-                shown_s.append(frame.time_s)
-                indices.append(frame.index)
-        return shown_s, indices
+        return frames_at(self._job.upload, times_s, self._limits.video(), self._interrupted)
 
     def _deliver(self, frame: Frame, result: FrameResult) -> None:
         if result.held or not self._is_news(result.index):

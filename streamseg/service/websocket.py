@@ -257,7 +257,7 @@ class Conversation:
                     await self._open(start)
                 case Change():
                     if self._file is not None:
-                        await self._file.change(work.request)
+                        await self._file.change(work)
                     else:
                         await (self._view or self._opened_frames()).change(work)
                 case Negotiate(signal):
