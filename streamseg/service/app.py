@@ -34,10 +34,11 @@ from streamseg.service.metrics import CONTENT_TYPE, Metrics
 from streamseg.service.places import Place, Places
 from streamseg.service.protocol import VERSION
 from streamseg.service.protocol.client_messages import SOURCES, Source
-from streamseg.service.protocol.server_messages import ModelInfo, SessionLimits
+from streamseg.service.protocol.server_messages import ModelInfo
 from streamseg.service.resumable import Registry, named_session
 from streamseg.service.security import Guard, SecurityMiddleware, check_bind, error_response, refuse
 from streamseg.service.streams import Streams
+from streamseg.service.terms import told
 from streamseg.service.websocket import Conversation
 from streamseg.service.whip_http import WhipHttp
 from streamseg.settings import Settings
@@ -150,14 +151,13 @@ class Service:
 
     def info(self) -> dict[str, Any]:
         """What a client may want to know before it opens a session."""
-        limits = self.settings.limits
         return {
             "version": __version__,
             "protocol": VERSION,
             "model": self.model_info.model_dump() | {"image_size": self.model.image_size},
             "modes": list(MODES),
             "sources": [source for source in SOURCES if self._takes(source)],
-            "limits": {name: getattr(limits, name) for name in SessionLimits.model_fields},
+            "limits": told(self.settings.limits).model_dump(),
             "samples": self._samples,
         }
 

@@ -6,14 +6,11 @@ The websocket itself is read and written by its ``Link``; one task works.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from streamseg.engine import Engine
 from streamseg.errors import SessionGoneError, StreamsegError
-from streamseg.pipeline import StreamOptions
-from streamseg.segmentation.refine import RefineOptions
 from streamseg.service.codec import encode_text
 from streamseg.service.effects import (
     CLOSE_FAULT,
@@ -51,23 +48,26 @@ from streamseg.service.places import Place
 from streamseg.service.protocol.client_messages import SHARED_SOURCES, Resume, Start
 from streamseg.service.protocol.server_messages import (
     Failure,
-    IceServerFields,
     ModelInfo,
     Ok,
     Progress,
     Ready,
     Resumed,
-    SessionLimits,
     SourceChanged,
 )
 from streamseg.service.resumable import Registry
 from streamseg.service.session import Session
 from streamseg.service.stream_session import StreamSession
+from streamseg.service.terms import ice_servers, lowered, stream_options, told
 from streamseg.service.work_queue import MAX_WAITING
 from streamseg.settings import Settings
 
 if TYPE_CHECKING:
     from streamseg.service.streams import SourceState, Streams
+
+# What a session works with.
+Opened: TypeAlias = FileSession | FrameSession | StreamSession
+K = TypeVar("K", bound=Opened)
 
 
 class Conversation:
@@ -90,9 +90,9 @@ class Conversation:
         self._metrics = metrics
         self._session = Session(
             model,
-            self._lowered,
+            lambda start: told(lowered(settings.limits, start)),
             messages_per_s=settings.limits.messages_per_s,
-            ice_servers=_ice_servers(settings),
+            ice_servers=ice_servers(settings),
         )
         self._registry = registry
         self._session_id: str | None = None
@@ -102,9 +102,7 @@ class Conversation:
         self._awake = asyncio.Event()
         self._files = files
         self._streams = streams
-        self._frames: FrameSession | None = None
-        self._view: StreamSession | None = None
-        self._file: FileSession | None = None
+        self._opened: Opened | None = None
         self._worker: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._amending: set[asyncio.Task[None]] = set()
@@ -165,12 +163,14 @@ class Conversation:
         if place is not None:
             link.place.inherit(place)
         answered = [answer.request_id for answer in self._answers if answer.request_id is not None]
-        opened = self._view or self._opened_frames()
+        opened = self._opened
+        # Only a live session can go on.
+        assert isinstance(opened, FrameSession | StreamSession)
         self._perform(self._session.resumed(request, opened.object_ids, answered))
         for answer in self._answers:
             self._put(Packet((encode_text(answer),)))
-        if self._view is not None:
-            self._view.tell_source()
+        if isinstance(opened, StreamSession):
+            opened.tell_source()
         if self._newest is not None:
             self._put(self._newest)
 
@@ -224,7 +224,7 @@ class Conversation:
                 case SendResult(result, attachments, camera):
                     self._metrics.frames.inc()
                     self._metrics.stages(result.timings_ms)
-                    if camera and self._frames is not None and self._frames.send(result):
+                    if camera and isinstance(self._opened, FrameSession) and self._opened.send(result):
                         continue
                     packet = Packet((encode_text(result), *attachments), result=True)
                     if self._session_id is not None:
@@ -233,8 +233,8 @@ class Conversation:
                 case Drop():
                     self._metrics.dropped.inc()
                 case Halt():
-                    if self._file is not None:
-                        self._file.halt()
+                    if isinstance(self._opened, FileSession):
+                        self._opened.halt()
                 case Amend(request):
                     self._amend(request)
                 case Rejoin(request):
@@ -256,16 +256,14 @@ class Conversation:
                 case Open(start):
                     await self._open(start)
                 case Change():
-                    if self._file is not None:
-                        await self._file.change(work)
-                    else:
-                        await (self._view or self._opened_frames()).change(work)
+                    assert self._opened is not None
+                    await self._opened.change(work)
                 case Negotiate(signal):
-                    return await self._opened_frames().negotiate(signal)
+                    return await self._opened_as(FrameSession).negotiate(signal)
                 case Segment() | Again():
-                    return await self._opened_frames().segment(work)
+                    return await self._opened_as(FrameSession).segment(work)
                 case Store(chunk):
-                    await self._opened_file().store(chunk.payload)
+                    await self._opened_as(FileSession).store(chunk.payload)
                 case Process():
                     return await self._process()
         except StreamsegError as error:
@@ -278,26 +276,19 @@ class Conversation:
         if self._link is not None:
             # Who came back for a session has none before that.
             self._link.place.take()
-        limits = self._settings.limits.lowered(start.limits.model_dump(exclude_none=True))
-        options = StreamOptions(
-            mode=start.mode,
-            carry=start.carry,
-            multimask=start.multimask,
-            closer_look=start.source == "image",
-            score_threshold=start.score_threshold,
-            refine=self._refine(start),
-            track=self._settings.track,
-        )
+        self._opened = self._kind(start)
+        self._metrics.sessions.inc()
+        await self._opened.open()
+
+    def _kind(self, start: Start) -> Opened:
+        settings = self._settings
+        limits, options = lowered(settings.limits, start), stream_options(settings, start)
         if start.source == "file":
-            self._metrics.sessions.inc()
-            self._file = FileSession(
+            return FileSession(
                 start, limits, options, self._engine, self._files, self._metrics, self._deliver, self._report
             )
-            await self._file.open()
-            return
-        self._metrics.sessions.inc()
         if start.source in SHARED_SOURCES:
-            self._view = StreamSession(
+            return StreamSession(
                 start,
                 limits,
                 options,
@@ -307,14 +298,7 @@ class Conversation:
                 self._source_changed,
                 self._failed,
             )
-            await self._view.open()
-            return
-        self._frames = FrameSession(start, limits, options, self._engine, self._settings, self._take, self._fail)
-        await self._frames.open()
-
-    def _refine(self, start: Start) -> RefineOptions:
-        wanted = {} if start.refine is None else start.refine.model_dump(exclude_none=True)
-        return dataclasses.replace(self._settings.refine, **wanted)
+        return FrameSession(start, limits, options, self._engine, settings, self._take, self._fail)
 
     def _take(self, frame: CameraFrame) -> None:
         self._perform(self._session.camera(frame))
@@ -346,7 +330,7 @@ class Conversation:
     # Files
 
     async def _process(self) -> Processed:
-        file = self._opened_file()
+        file = self._opened_as(FileSession)
         try:
             processed = await file.process()
         finally:
@@ -356,7 +340,7 @@ class Conversation:
         return processed
 
     def _amend(self, request: Edit) -> None:
-        file = self._opened_file()
+        file = self._opened_as(FileSession)
 
         async def amend() -> None:
             outcome: StreamsegError | None = None
@@ -381,17 +365,12 @@ class Conversation:
     def _report(self, progress: Progress) -> None:
         self._perform(self._session.report(progress))
 
-    def _opened_file(self) -> FileSession:
-        if self._file is None:
-            raise RuntimeError("the session machine gave work without a file")
-        return self._file
+    def _opened_as(self, kind: type[K]) -> K:
+        if not isinstance(self._opened, kind):
+            raise RuntimeError(f"the session machine gave work without a {kind.__name__}")
+        return self._opened
 
-    def _opened_frames(self) -> FrameSession:
-        if self._frames is None:
-            raise RuntimeError("the session machine gave work without a session")
-        return self._frames
-
-    def _closed(self, what: FileSession | FrameSession | StreamSession) -> asyncio.Task[None]:
+    def _closed(self, what: Opened) -> asyncio.Task[None]:
         """Close what a session works with, whether or not somebody waits for it."""
         task = asyncio.create_task(what.close(), name="streamseg-close")
         self._closing.add(task)
@@ -399,8 +378,7 @@ class Conversation:
         return task
 
     def _release(self) -> None:
-        opened = self._file or self._frames or self._view
-        self._file = self._frames = self._view = None
+        opened, self._opened = self._opened, None
         if self._session_id is not None:
             self._registry.forget(self._session_id)
         self._session_id = self._newest = None
@@ -408,18 +386,3 @@ class Conversation:
         if opened is not None:
             self._closed(opened)
             self._metrics.sessions.dec()
-
-    def _lowered(self, start: Start) -> SessionLimits:
-        limits = self._settings.limits.lowered(start.limits.model_dump(exclude_none=True))
-        return SessionLimits(**{name: getattr(limits, name) for name in SessionLimits.model_fields})
-
-
-def _ice_servers(settings: Settings) -> list[IceServerFields]:
-    return [
-        IceServerFields(
-            urls=server.urls,
-            username=server.username,
-            credential=None if server.credential is None else server.credential.get_secret_value(),
-        )
-        for server in settings.webrtc.ice_servers
-    ]

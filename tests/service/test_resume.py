@@ -105,7 +105,7 @@ async def uninterrupted(server: Server, **fields: Any) -> list[Any]:
 
 def pipeline_of(server: Server, session_id: str) -> weakref.ref[Pipeline]:
     entry = server.app.state.service.registry._find(session_id)
-    return weakref.ref(entry.session._frames._pipeline)
+    return weakref.ref(entry.session._opened._pipeline)
 
 
 def is_gone(one: weakref.ref[Pipeline]) -> bool:
