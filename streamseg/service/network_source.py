@@ -15,7 +15,7 @@ from streamseg.media.network import Connected, Ended, LivePicture, Lost, Network
 if TYPE_CHECKING:
     from streamseg.media.addresses import AddressRule
     from streamseg.media.frame import Frame
-    from streamseg.service.streams import SharedStream
+    from streamseg.service.shared_stream import SharedStream
 
 logger = logging.getLogger(__name__)
 

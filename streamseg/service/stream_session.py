@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.pipeline import StreamOptions
     from streamseg.segmentation.masks import FrameResult
-    from streamseg.service.streams import SharedStream, SourceState, Streams
+    from streamseg.service.shared_stream import SharedStream, SourceState
+    from streamseg.service.streams import Streams
     from streamseg.settings import Limits
 
 

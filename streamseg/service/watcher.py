@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamseg.errors import StreamsegError
     from streamseg.media.frame import Frame
     from streamseg.segmentation.masks import FrameResult
-    from streamseg.service.streams import SharedStream, SourceState
+    from streamseg.service.shared_stream import SharedStream, SourceState
     from streamseg.service.webrtc_peer import Peer
 
 CLOCK_RATE = 90_000

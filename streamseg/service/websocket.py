@@ -63,7 +63,8 @@ from streamseg.service.work_queue import MAX_WAITING
 from streamseg.settings import Settings
 
 if TYPE_CHECKING:
-    from streamseg.service.streams import SourceState, Streams
+    from streamseg.service.shared_stream import SourceState
+    from streamseg.service.streams import Streams
 
 # What a session works with.
 Opened: TypeAlias = FileSession | FrameSession | StreamSession

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from streamseg.service.effects import CameraFrame
     from streamseg.service.metrics import Metrics
     from streamseg.service.places import Place
-    from streamseg.service.streams import SharedStream, Streams
+    from streamseg.service.shared_stream import SharedStream
+    from streamseg.service.streams import Streams
     from streamseg.settings import Settings
 
 logger = logging.getLogger(__name__)

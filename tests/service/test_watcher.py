@@ -10,7 +10,7 @@ import numpy as np
 
 from streamseg.media.frame import Frame
 from streamseg.segmentation.masks import FrameResult, MaskRegion, ObjectResult
-from streamseg.service.streams import SharedStream
+from streamseg.service.shared_stream import SharedStream
 from streamseg.service.watcher import SharedOverlay, Watcher
 from streamseg.service.webrtc_peer import Peer
 
