@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import math
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from media.network_servers import HttpServer, begin_mjpeg, send_part
 from media_made import disc_picture, encoded
 
 _FRAMES = 90
@@ -20,9 +20,8 @@ class NetworkCamera:
 
     def __init__(self, login: str | None = None) -> None:
         self._login = login
-        self._off = threading.Event()
         self._pictures = [_picture(number) for number in range(_FRAMES)]
-        self._server: ThreadingHTTPServer | None = None
+        self._server: HttpServer | None = None
         self.port = 0
 
     @property
@@ -31,51 +30,26 @@ class NetworkCamera:
 
     def switch_on(self) -> None:
         """At the port that it had before, if it had one."""
-        camera = self
-        self._off = off = threading.Event()
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                camera._answer(self, off)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = True
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self._server = HttpServer({"/video": self._show}, port=self.port)
+        self.port = self._server.port
 
     def switch_off(self) -> None:
         """Everyone's connection ends, and there are no new ones."""
-        self._off.set()
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            self._server.close()
             self._server = None
 
-    def _answer(self, request: BaseHTTPRequestHandler, off: threading.Event) -> None:
-        if self._login is not None and request.headers.get("Authorization") != _basic(self._login):
-            request.send_response(401)
-            request.send_header("WWW-Authenticate", 'Basic realm="camera"')
-            request.end_headers()
+    def _show(self, handler: Any) -> None:
+        if self._login is not None and handler.headers.get("Authorization") != _basic(self._login):
+            handler.send_response(401)
+            handler.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            handler.end_headers()
             return
-        if request.path != "/video":
-            request.send_error(404)
-            return
-        request.send_response(200)
-        request.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
-        request.end_headers()
-        number = 0
-        try:
-            while not off.wait(_PAUSE_S):
-                jpeg = self._pictures[number % _FRAMES]
-                number += 1
-                head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                request.wfile.write(head.encode() + jpeg + b"\r\n")
-        except OSError:
-            # Whoever looked has left.
-            return
+        begin_mjpeg(handler)
+        for number in count():
+            if handler.server_closing.wait(_PAUSE_S):
+                return
+            send_part(handler, self._pictures[number % _FRAMES])
 
     def __enter__(self) -> Self:
         self.switch_on()

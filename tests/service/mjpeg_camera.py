@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
 
 import numpy as np
+from media.network_servers import HttpServer, begin_mjpeg, send_part
 from PIL import Image
 
 WIDTH, HEIGHT, SIDE = 160, 120, 40
@@ -18,14 +18,14 @@ TOP = 40
 STEP_PX, FPS = 2, 10.0
 
 
-def left_px(count: int) -> int:
-    """Where the square's left edge is in the picture of that count."""
-    return 10 + STEP_PX * (count % 50)
+def left_px(number: int) -> int:
+    """Where the square's left edge is in the picture of that number."""
+    return 10 + STEP_PX * (number % 50)
 
 
-def camera_picture(count: int) -> bytes:
+def camera_picture(number: int) -> bytes:
     rgb = np.full((HEIGHT, WIDTH, 3), 20, dtype=np.uint8)
-    left = left_px(count)
+    left = left_px(number)
     rgb[TOP : TOP + SIDE, left : left + SIDE] = (240, 90, 30)
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=95)
@@ -33,55 +33,26 @@ def camera_picture(count: int) -> bytes:
 
 
 class Camera:
-    """``port`` to reach it; while ``silent`` is set it shows nothing new, and ``drop`` ends what is watched."""
+    """``port`` to reach it, ``watched``: how often it was asked; while ``silent`` is set it shows nothing new."""
 
     def __init__(self, port: int = 0) -> None:
         self.silent = threading.Event()
-        self.closing = threading.Event()
         self.watched = 0
-        camera = self
+        self._server = HttpServer({"/camera": self._show}, port=port)
+        self.port: int = self._server.port
+        self.url = f"{self._server.origin}/camera"
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.0"
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                if self.path != "/camera":
-                    self.send_error(404)
-                    return
-                camera.watched += 1
-                self.send_response(200)
-                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-                self.end_headers()
-                count = 0
-                try:
-                    while not camera.closing.is_set():
-                        if not camera.silent.is_set():
-                            data = camera_picture(count)
-                            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                            self.wfile.write(head.encode() + data + b"\r\n")
-                        count += 1
-                        time.sleep(1 / FPS)
-                except OSError:
-                    pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/camera"
+    def _show(self, handler: Any) -> None:
+        self.watched += 1
+        begin_mjpeg(handler)
+        for number in count():
+            if not self.silent.is_set():
+                send_part(handler, camera_picture(number))
+            if handler.server_closing.wait(1 / FPS):
+                return
 
     def close(self) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
 
 @contextmanager
