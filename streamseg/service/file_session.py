@@ -10,13 +10,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
-from streamseg.errors import (
-    BadPromptError,
-    BadStateError,
-    CancelledWorkError,
-    OverloadedError,
-    UnsupportedMediaError,
-)
+from streamseg.errors import BadPromptError, BadStateError, CancelledWorkError, OverloadedError, UnsupportedMediaError
 from streamseg.media.sampling import Sampling
 from streamseg.media.writer import VideoOptions
 from streamseg.pipeline import Pipeline, StreamOptions
@@ -28,12 +22,7 @@ from streamseg.service.file_prompts import FilePrompts, first_difference
 from streamseg.service.file_service import FileService
 from streamseg.service.files import Job, full_disk_named
 from streamseg.service.moments import frames_at
-from streamseg.service.protocol.client_messages import (
-    PromptRequest,
-    SamplingFields,
-    Start,
-    VideoFields,
-)
+from streamseg.service.protocol.client_messages import PromptRequest, SamplingFields, Start, VideoFields
 from streamseg.service.protocol.server_messages import Progress
 
 if TYPE_CHECKING:

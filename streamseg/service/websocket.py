@@ -46,15 +46,7 @@ from streamseg.service.metrics import Metrics
 from streamseg.service.outbox import Item, Packet
 from streamseg.service.places import Place
 from streamseg.service.protocol.client_messages import SHARED_SOURCES, Resume, Start
-from streamseg.service.protocol.server_messages import (
-    Failure,
-    ModelInfo,
-    Ok,
-    Progress,
-    Ready,
-    Resumed,
-    SourceChanged,
-)
+from streamseg.service.protocol.server_messages import Failure, ModelInfo, Ok, Progress, Ready, Resumed, SourceChanged
 from streamseg.service.resumable import Registry
 from streamseg.service.session import Session
 from streamseg.service.stream_session import StreamSession
