@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_session import RESULT, Machine, said
+from session_machine import RESULT, Machine, said
 
 from streamseg.errors import NotFoundError
 from streamseg.service.effects import Rejoin, Segment, Send
