@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
+import selectors
 import socket
 import ssl
 import threading
@@ -12,7 +15,7 @@ from typing import Any, Final
 import httpcore2
 
 from streamseg.errors import CancelledWorkError, StreamsegError, StreamUnavailableError, TooLargeError
-from streamseg.media.addresses import AddressRule, resolve
+from streamseg.media.addresses import AddressRule, IpAddress, resolve
 
 # How long a wait for the network may go on before it is looked whether it shall.
 SLICE_S: Final = 0.1
@@ -91,12 +94,34 @@ class Guard:
             self.check()
             left_s = max(until_s - time.monotonic(), SLICE_S)
             try:
-                return socket.create_connection((str(address), port), left_s / (len(addresses) - count))
+                return self._connect(address, port, left_s / (len(addresses) - count))
             except TimeoutError:
                 reason = reason or f"no answer within {self.connect_timeout_s:g} s"
             except OSError as error:
                 reason = reason or (error.strerror or "it cannot be reached").lower()
         raise passing(f"{host}:{port}: {reason}")
+
+    def _connect(self, address: IpAddress, port: int, timeout_s: float) -> socket.socket:
+        until_s = time.monotonic() + timeout_s
+        one = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6)
+        try:
+            one.setblocking(False)
+            error = one.connect_ex((str(address), port))
+            with selectors.DefaultSelector() as selector:
+                selector.register(one, selectors.EVENT_WRITE)
+                while error == errno.EINPROGRESS:
+                    self.check()
+                    if selector.select(SLICE_S):
+                        error = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    elif time.monotonic() > until_s:
+                        raise TimeoutError
+            if error:
+                raise OSError(error, os.strerror(error))
+            one.setblocking(True)
+        except BaseException:
+            one.close()
+            raise
+        return one
 
 
 class GuardedStream(httpcore2.NetworkStream):

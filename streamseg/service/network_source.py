@@ -45,6 +45,7 @@ class NetworkSource:
         self._stop = threading.Event()
         self._newest: LivePicture | None = None
         self._connected: asyncio.Future[None] = self._loop.create_future()
+        self._over = asyncio.Event()
         self._thread = threading.Thread(target=self._read, name="streamseg-network", daemon=True)
         self._thread.start()
 
@@ -58,10 +59,11 @@ class NetworkSource:
         await asyncio.shield(self._connected)
 
     async def close(self) -> None:
-        """End the thread; it may take as long as a read does."""
+        """End the thread; it may take as long as a look-up of its host does."""
         self._stop.set()
         self._connected.cancel()
-        await asyncio.to_thread(self._thread.join)
+        # Not a thread of the pool: the few of them decode the frames of everybody.
+        await self._over.wait()
 
     # On the thread
 
@@ -111,6 +113,7 @@ class NetworkSource:
                 self._stream.tell("lost", f"trying again in {event.in_s:.0f} s")
 
     def _ended(self, error: StreamsegError | None) -> None:
+        self._over.set()
         if not self._connected.done():
             failure = error or InternalError("the stream ended before its first picture")
             self._connected.set_exception(failure)

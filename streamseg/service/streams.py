@@ -54,7 +54,8 @@ class Streams:
 
     async def look(self, name: str) -> SharedStream:
         """The stream of that name; a camera of the settings is opened. Raises NotFoundError."""
-        if name in self._streams:
+        # A camera that is being opened has its name already; whether it can be had is not known before that is done.
+        if name in self._streams and name not in self._opening:
             return self._streams[name]
         if name not in self._settings.streams.cameras:
             raise NotFoundError(f"there is no stream of the name {name}")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import socket
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from mjpeg_camera import HEIGHT, SIDE, STEP_PX, TOP, WIDTH, Camera, open_camera
 from PIL import Image
-from wire_client import Wire, eventually, frees_everything, open_wire, settings_for_tests
+from wire_client import Wire, closing_of, eventually, frees_everything, open_wire, settings_for_tests
 
 from streamseg.engine import Engine
 from streamseg.models.build import LoadedModel
@@ -289,6 +293,87 @@ def test_a_stream_whose_source_ended_gives_its_name_and_memory_back(model: Loade
     engine = Engine(model, 8)
     try:
         asyncio.run(go(engine))
+    finally:
+        engine.close()
+
+
+def test_whoever_asks_for_a_camera_that_is_being_opened_hears_how_that_ends(make_server: Callable[..., Server]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/camera"
+        network = {"connect_timeout_s": 0.5, "read_timeout_s": 0.5}
+        server = make_server(streams={"cameras": {"yard": url}}, network=network)
+
+        async def go() -> None:
+            async with open_wire(server) as first, open_wire(server) as second:
+                await first.start("stream", name="yard")
+                assert await asyncio.to_thread(eventually, lambda: bool(list(server.app.state.service.streams)))
+                await second.start("stream", name="yard")
+                await first.expect("error", "stream_unavailable")
+                await second.expect("error", "stream_unavailable")
+
+        asyncio.run(go())
+    assert frees_everything(server)
+
+
+def test_who_looks_at_a_camera_without_news_is_not_idle(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server, limits={"idle_timeout_s": 0.4})
+
+    async def go(camera: Camera) -> None:
+        async with open_wire(server) as wire:
+            await wire.start("url", url=camera.url, picture=True)
+            await wire.until("picture")
+            camera.silent.set()
+            await asyncio.sleep(1.5)
+            camera.silent.clear()
+            for _ in range(5):
+                await result_with_picture(wire)
+            await wire.text(type="stop")
+            await wire.until("done")
+            # Nothing is looked at any more.
+            assert (await closing_of(wire.next()))[0] == 1001
+
+    with open_camera() as camera:
+        asyncio.run(go(camera))
+
+
+def test_cameras_that_do_not_answer_are_given_up_at_once(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server, network={"connect_timeout_s": 100.0})
+
+    async def go(port: int) -> None:
+        for _ in range(4):
+            async with open_wire(server) as wire:
+                await wire.start("url", url=f"http://127.0.0.1:{port}/camera")
+                assert await asyncio.to_thread(eventually, lambda: bool(list(server.app.state.service.streams)))
+                wire.socket.transport.abort()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
+        for _ in range(4):
+            # What is beyond the backlog gets no answer at all.
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        asyncio.run(go(full.getsockname()[1]))
+        assert frees_everything(server)
+
+
+def test_the_end_of_a_camera_takes_no_thread_of_those_that_decode(model: LoadedModel) -> None:
+    async def go(engine: Engine, camera: Camera) -> None:
+        streams = Streams(engine, settings_for_tests(network={"enabled": True, "allow": ["127.0.0.1"]}))
+        stream = await streams.open_url(camera.url, None, StreamOptions())
+        pool, taken = ThreadPoolExecutor(1), threading.Event()
+        pool.submit(taken.wait)
+        asyncio.get_running_loop().set_default_executor(pool)
+        try:
+            async with asyncio.timeout(60):
+                await streams.close_url(stream)
+        finally:
+            taken.set()
+        await streams.close()
+
+    engine = Engine(model, 8)
+    try:
+        with open_camera() as camera:
+            asyncio.run(go(engine, camera))
     finally:
         engine.close()
 
