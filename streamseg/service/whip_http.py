@@ -153,10 +153,15 @@ class WhipHttp:
         if given != media_type:
             raise UnsupportedMediaError(f"the body of this request is {media_type}; say so in Content-Type")
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                raise TooLargeError(f"a session description of more than {MAX_BODY_BYTES} bytes")
+        limit_s = self._host.settings.limits.handshake_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > MAX_BODY_BYTES:
+                        raise TooLargeError(f"a session description of more than {MAX_BODY_BYTES} bytes")
+        except TimeoutError:
+            raise BadMessageError(f"the body of this request did not come within {limit_s:g} s") from None
         try:
             return body.decode()
         except UnicodeDecodeError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 
 import pytest
 from whip_client import acall, call, offer_only, playing, publishing
@@ -180,6 +181,18 @@ def test_ice_servers_are_told_to_those_who_may(make_server, offer: str) -> None:
     assert reply.headers["Link"] == (
         '<turn:127.0.0.1:9>; rel="ice-server"; username="u"; credential="p"; credential-type="password"'
     )
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(make_server: Callable[..., Server]) -> None:
+    server = make_server({"handshake_timeout_s": 0.5})
+    with socket.create_connection(("127.0.0.1", server.port), 30) as one:
+        head = f"POST /v1/whip/cam HTTP/1.1\r\nHost: localhost\r\nContent-Type: {SDP}\r\nContent-Length: 900\r\n\r\nv=0"
+        one.sendall(head.encode())
+        answer = one.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        # And the connection ends with it.
+        while one.recv(65536):
+            pass
 
 
 def test_without_webrtc_it_is_said(make_server, offer: str) -> None:
