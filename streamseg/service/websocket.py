@@ -119,13 +119,15 @@ class Conversation:
 
     @property
     def busy(self) -> bool:
-        return self._session.busy
+        # Who looks on is not idle, also while there is nothing to see.
+        return self._session.busy or self._view is not None
 
     def receive(self, data: str | bytes) -> None:
         self._perform(self._session.receive(data))
 
     def idle(self, seconds: float) -> None:
-        self._perform(self._session.idle(seconds))
+        if not self.busy:
+            self._perform(self._session.idle(seconds))
 
     async def left(self, broke: bool) -> None:
         link, self._link = self._link, None
@@ -308,17 +310,10 @@ class Conversation:
         return self._link is not None and self._link.has_room
 
     def _viewed(self, index: int, time_s: float, segmented: Segmented) -> None:
-        self._looked_on()
         self._perform(self._session.viewed(index, time_s, segmented))
 
     def _source_changed(self, state: SourceState, why: str) -> None:
-        self._looked_on()
         self._perform([Send(SourceChanged(type="source", state=state, message=why))])
-
-    def _looked_on(self) -> None:
-        # Who looks on is not idle.
-        if self._link is not None:
-            self._link.touch()
 
     # Files
 

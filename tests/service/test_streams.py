@@ -344,6 +344,8 @@ def test_cameras_that_do_not_answer_are_given_up_at_once(make_server: Callable[.
             async with open_wire(server) as wire:
                 await wire.start("url", url=f"http://127.0.0.1:{port}/camera")
                 assert await asyncio.to_thread(eventually, lambda: bool(list(server.app.state.service.streams)))
+                # Long enough to be at the connection.
+                await asyncio.sleep(0.3)
                 wire.socket.transport.abort()
 
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, contextlib.ExitStack() as waiting:
