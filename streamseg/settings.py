@@ -21,8 +21,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from streamseg.errors import BadMessageError, BadSettingError
-from streamseg.media.addresses import AddressRule, is_stream_url
+from streamseg.errors import AddressRefusedError, BadMessageError, BadSettingError
+from streamseg.media.addresses import AddressRule, StreamUrl, is_stream_url
 from streamseg.media.image import ImageLimits
 from streamseg.media.network import NetworkOptions
 from streamseg.media.video import VideoLimits
@@ -262,6 +262,10 @@ class StreamsSettings(BaseModel):
                 raise ValueError(f"{name!r} is no name for a stream: letters, digits, '.', '_' and '-'")
             if not is_stream_url(url.get_secret_value()):
                 raise ValueError(f"the camera {name!r} has no address like rtsp://host/path")
+            try:
+                StreamUrl.parse(url.get_secret_value())
+            except AddressRefusedError as error:
+                raise ValueError(f"the camera {name!r}: {error.message}") from None
         return cameras
 
 
@@ -329,9 +333,20 @@ def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = 
         name = ".".join(str(part) for part in first["loc"])
         raise BadSettingError(f"setting {name}: {first['msg']}") from None
     except SettingsError as error:
-        raise BadSettingError(str(error)) from None
+        raise BadSettingError(_why_not_read(error)) from None
     except OSError as error:
         raise BadSettingError(f"the settings file {config} cannot be read: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise BadSettingError(f"the settings file {config} is not valid YAML: {reason}") from None
+
+
+def _why_not_read(error: SettingsError) -> str:
+    named = re.search(r'field "(\w+)" from source "EnvSettingsSource"', str(error))
+    if named is None:
+        return str(error)
+    variable = f"STREAMSEG_{named[1].upper()}"
+    return (
+        f"setting {named[1]}: what the environment says in {variable} (or {variable}__...) cannot be read;"
+        """ lists and objects are JSON there, like '["a", "b"]' and '{"name": "value"}'"""
+    )

@@ -130,3 +130,15 @@ def test_the_rule_and_the_options_of_network_streams() -> None:
     assert not settings.network.enabled
     # What is built in for the service is what is built in for programs.
     assert Settings().network.options(NetworkOptions().max_pixels) == NetworkOptions()
+
+
+def test_a_list_of_the_environment_that_is_no_json_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSEG_NETWORK__ALLOW", "192.168.1.7")
+    with pytest.raises(BadSettingError, match=r"setting network: .*STREAMSEG_NETWORK.*JSON"):
+        load_settings()
+
+
+def test_a_camera_that_no_one_could_open_is_refused_at_the_start() -> None:
+    with pytest.raises(BadSettingError, match=r"the camera 'yard': ftp:// is not opened") as raised:
+        load_settings(None, {"streams": {"cameras": {"yard": "ftp://user:hidden@host/x"}}})
+    assert "hidden" not in str(raised.value)
