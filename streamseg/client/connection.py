@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,6 +105,11 @@ class Connection:
             raise ConnectionLostError(f"{url} is no streamseg server: {error}") from None
         except TimeoutError:
             raise ConnectionLostError(f"{url} did not answer within {OPEN_TIMEOUT_S:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectionLostError(
+                f"{url}: its certificate is not trusted: {error.verify_message}; "
+                "one of your own goes into the file that SSL_CERT_FILE names"
+            ) from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConnectionLostError(f"no server answers at {url} ({reason}); start one: streamseg serve") from None

@@ -55,7 +55,7 @@ def test_pages_and_websockets_are_encrypted(
     trust = ssl.create_default_context(cafile=files["certificate"])
     with urllib.request.urlopen(server.url, context=trust, timeout=20) as answer:
         assert b"streamseg" in answer.read()
-    with pytest.raises(ConnectionLostError):
+    with pytest.raises(ConnectionLostError, match=r"not trusted.*SSL_CERT_FILE"):
         Client(server.url).segment(picture(), points_xy_px=CLICK["points_xy_px"], labels=[1])
     monkeypatch.setenv("SSL_CERT_FILE", files["certificate"])
     with Client(server.url) as client:
