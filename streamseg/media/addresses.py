@@ -266,8 +266,12 @@ def _plain(address: IpAddress) -> IpAddress:
 def _is_public(address: IpAddress) -> bool:
     if any(address.version == net.version and address in net for net in _DETOURS):
         return False
+    # Python takes the former private addresses of IPv6 for public ones.
+    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+        return False
     return address.is_global and not address.is_reserved
 
 
 def _not_allowed(host: str, port: int) -> AddressRefusedError:
-    return AddressRefusedError(f"{host}:{port} may not be opened; ask the operator to list it under network.allow")
+    shown = f"[{host}]" if ":" in host else host
+    return AddressRefusedError(f"{shown}:{port} may not be opened; ask the operator to list it under network.allow")

@@ -150,6 +150,10 @@ class HttpBody:
         failure: StreamsegError
         try:
             chunk = next(self._chunks, b"")
+            if self._first:
+                # A playlist is one also where it comes byte by byte.
+                while len(chunk) < len(_PLAYLIST) and (more := next(self._chunks, b"")):
+                    chunk += more
         except StreamsegError:
             raise
         except (httpx2.HTTPError, httpx2.StreamError, httpcore2.ProtocolError):

@@ -106,7 +106,7 @@ class LiveSource:
             if seen or skips:
                 self._await_picture()
         if self._http is None or not self._http.is_finite:
-            raise passing("the stream ended")
+            raise passing("the connection ended")
         yield from self._decode(None)
 
     def close(self) -> None:

@@ -43,6 +43,7 @@ def may(allow: list[str], host: str, address: str, port: int = 554) -> bool:
         (["camera.example.org"], "camera.example.org", "::1", False),
         (["camera.example.org"], "camera.example.org", "fe80::1", False),
         (["camera.example.org"], "camera.example.org", "fd00::1", False),
+        (["camera.example.org"], "camera.example.org", "fec0::1", False),
         (["camera.example.org"], "camera.example.org", "2606:2800:220:1::1", True),
         # IPv4 dressed as IPv6, and IPv6 that leads to IPv4.
         (["camera.example.org"], "camera.example.org", "::ffff:127.0.0.1", False),

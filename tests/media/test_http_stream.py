@@ -179,6 +179,23 @@ def test_a_password_is_sent_to_its_own_host_only(parts: list[bytes]) -> None:
     assert heard == [None]
 
 
+def test_a_playlist_that_comes_in_small_pieces(parts: list[bytes]) -> None:
+    def slow(handler: Any) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", PLAYLIST)
+        handler.end_headers()
+        text = playlist(["0.ts"])
+        for piece in (text[:3], text[3:]):
+            handler.wfile.write(piece)
+            handler.wfile.flush()
+            time.sleep(0.2)
+
+    with HttpServer({**pages(parts), "/live/index.m3u8": slow}) as server:
+        watcher = watch(f"{server.origin}/live/index.m3u8")
+    # It has an end, which is no loss.
+    assert watcher.events[1:] == [Ended()]
+
+
 def test_an_endless_playlist() -> None:
     def endless(handler: Any) -> None:
         handler.send_response(200)

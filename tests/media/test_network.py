@@ -150,7 +150,7 @@ class TestRtsp:
         assert grow(times_s)
         # Over the gap time went on as it did here.
         assert 0.5 < max(np.diff(times_s)) <= time.monotonic() - began_s
-        assert watcher.of(Lost)[0].reason == "the stream ended"
+        assert watcher.of(Lost)[0].reason == "the connection ended"
         assert [one.attempt for one in watcher.of(Retrying)][:2] == [1, 2]
         assert all(0 < one.in_s <= QUICK.reconnect_max_s for one in watcher.of(Retrying))
 
