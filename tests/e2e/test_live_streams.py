@@ -171,6 +171,19 @@ def test_two_pages_share_a_stream_and_its_objects(
     expect(second.get_by_role("button", name="door")).to_have_count(0)
 
 
+def test_the_picture_of_a_chosen_stream_is_in_view(
+    open_page: OpenPage, network_server: Server, camera: NetworkCamera
+) -> None:
+    first = open_page(url=network_server.url)
+    enter_address(first, camera.url, "hall")
+    wait_for_disc(first, PANEL)
+    phone = open_page(url=network_server.url, width=390, height=500)
+    # It is below the fold.
+    phone.get_by_role("button", name="hall").click()
+    wait_for_disc(phone, PANEL)
+    expect(phone.locator(f"{PANEL} .stage")).to_be_in_viewport(ratio=0.9)
+
+
 def test_a_stream_that_is_gone_from_the_list_is_said_so(
     open_page: OpenPage, network_server: Server, camera: NetworkCamera
 ) -> None:

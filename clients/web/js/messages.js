@@ -122,7 +122,7 @@ export function streamProblem(error, { url, name }) {
     case "too_large":
       if (/\b40[13]\b/.test(message)) return url === null ? STREAM_LOGIN : CAMERA_LOGIN;
       if (/\b404\b/.test(message)) return NO_SUCH_STREAM;
-      return `No picture comes from there: ${sentence(message)} Check the address, and that the camera is on.`;
+      return `No picture comes from there: ${sentence(message)} Check ${url === null ? "" : "the address, and "}that the camera is on.`;
     case "not_found":
       return `There is no stream ${name} any more. Choose another one.`;
     case "bad_state":

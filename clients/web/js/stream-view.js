@@ -135,6 +135,8 @@ export class StreamView {
     this.workspace.setActive(true);
     this.hooks.onShown(wanted.url === null ? wanted.mode : null);
     stage.element.focus({ preventScroll: true });
+    // The list that it was chosen from may lie below the fold.
+    stage.element.scrollIntoView({ block: "nearest" });
   }
 
   /**
