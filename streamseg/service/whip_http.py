@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeAlias, get_args
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -162,6 +162,9 @@ class WhipHttp:
                         raise TooLargeError(f"a session description of more than {MAX_BODY_BYTES} bytes")
         except TimeoutError:
             raise BadMessageError(f"the body of this request did not come within {limit_s:g} s") from None
+        except ClientDisconnect:
+            # Nobody hears it; what goes further is logged as a fault of ours.
+            raise BadMessageError("the body of this request ended in the middle") from None
         try:
             return body.decode()
         except UnicodeDecodeError:

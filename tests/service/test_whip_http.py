@@ -195,6 +195,17 @@ def test_a_body_that_does_not_come_is_not_waited_for(make_server: Callable[..., 
             pass
 
 
+def test_a_body_that_breaks_off_is_no_fault_of_the_server(
+    make_server: Callable[..., Server], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server()
+    with socket.create_connection(("127.0.0.1", server.port), 30) as one:
+        head = f"POST /v1/whip/cam HTTP/1.1\r\nHost: localhost\r\nContent-Type: {SDP}\r\nContent-Length: 900\r\n\r\nv=0"
+        one.sendall(head.encode())
+    assert eventually(lambda: metric(server, "errors_total", code="bad_message") == 1, 60)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_without_webrtc_it_is_said(make_server, offer: str) -> None:
     server = make_server(webrtc=WebrtcSettings(enabled=False))
     reply = call(server, "POST", "/v1/whip/cam", offer, content_type=SDP)
