@@ -9,7 +9,7 @@ from streamseg.service.protocol.client_messages import SHARED_SOURCES, Start
 from streamseg.settings import STREAM_NAME
 
 # What was decided by whoever opened the stream.
-_FIXED = ("mode", "carry", "multimask", "score_threshold", "refine")
+_FIXED = ("mode", "carry", "multimask", "score_threshold", "refine", "limits")
 
 
 def check_name(name: str) -> str:

@@ -120,7 +120,7 @@ class Conversation:
     @property
     def busy(self) -> bool:
         # Who looks on is not idle, also while there is nothing to see.
-        return self._session.busy or self._view is not None
+        return self._session.busy or isinstance(self._opened, StreamSession)
 
     def receive(self, data: str | bytes) -> None:
         self._perform(self._session.receive(data))

@@ -344,6 +344,23 @@ def test_a_password_is_asked_for_used_and_nowhere_to_be_seen(open_page: OpenPage
         assert "p%40ss" not in stored
 
 
+def test_a_password_is_not_kept_for_another_host(open_page: OpenPage, network_server: Server) -> None:
+    page = open_page(url=network_server.url)
+    page.get_by_role("button", name="Network camera").click()
+    address, user, password = (page.get_by_label(name) for name in ("Address of the camera", "User", "Password"))
+    address.fill("rtsp://admin:secret@10.0.0.7/one")
+    address.blur()
+    expect(user).to_have_value("admin")
+    expect(password).to_have_value("secret")
+    address.fill("rtsp://10.0.0.7/two")
+    address.blur()
+    expect(password).to_have_value("secret")
+    address.fill("rtsp://10.0.0.8/two")
+    address.blur()
+    expect(user).to_have_value("")
+    expect(password).to_have_value("")
+
+
 def test_waiting_for_a_camera_can_be_given_up(open_page: OpenPage, network_server: Server) -> None:
     page = open_page(url=network_server.url)
     with socket.socket() as silent:

@@ -208,6 +208,7 @@ def test_a_viewer_whose_connection_broke_comes_back_to_the_same_stream(make_serv
         ({"source": "stream"}, "bad_message"),
         ({"source": "stream", "name": "nothing"}, "not_found"),
         ({"source": "stream", "name": "nothing", "mode": "track"}, "bad_message"),
+        ({"source": "stream", "name": "nothing", "limits": {"max_objects": 1}}, "bad_message"),
         ({"source": "stream", "name": "nothing", "url": "http://127.0.0.1/"}, "bad_message"),
         ({"source": "frames", "url": "http://127.0.0.1/"}, "bad_message"),
         ({"source": "frames", "picture": True}, "bad_message"),

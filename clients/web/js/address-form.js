@@ -40,6 +40,8 @@ export class AddressForm {
       this.unfold(this.form.hidden);
       if (!this.form.hidden) this.address.focus();
     });
+    /** The host that user and password were given for. */
+    this.knownTo = hostOf(this.address.value);
     this.address.addEventListener("change", () => this.tidy());
     this.address.addEventListener("input", () => {
       this.address.removeAttribute("aria-invalid");
@@ -73,7 +75,14 @@ export class AddressForm {
   tidy() {
     const { address, user, password } = split(this.address.value);
     this.address.value = address;
-    if (!user && !password) return;
+    const host = hostOf(address);
+    const moved = this.knownTo !== "" && host !== this.knownTo;
+    this.knownTo = host;
+    if (!user && !password) {
+      // What one camera is told is none of another one's business.
+      if (moved) this.user.value = this.password.value = "";
+      return;
+    }
     this.user.value = user;
     this.password.value = password;
     part(this.host, "address-more").open = true;
