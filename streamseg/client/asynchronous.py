@@ -187,6 +187,38 @@ class AsyncClient:
         reopen = self._open if self._reconnect else None
         return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s, reopen=reopen)
 
+    async def look(
+        self,
+        name: str | None = None,
+        *,
+        url: str | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        mode: Mode | None = None,
+        picture: bool = False,
+        overlay: bool = False,
+    ) -> AsyncStream:
+        """Look at a stream of the server's, on a connection of its own: results come, and no frames are sent.
+
+        ``name``: a stream that is published, or a camera of the server's settings. ``url``: the address of a network
+        camera, where the server opens addresses; ``name`` is then what others find it under, and ``mode`` how it is
+        segmented (default: ``track``). ``picture``: also the frame itself, as ``result.picture_jpeg``. Objects are
+        shared with all who look at the stream. The iteration ends with the stream; see ``AsyncStream.source``.
+
+        Raises NotFoundError, AddressRefusedError, StreamUnavailableError, BadStateError (the name is taken).
+        """
+        if name is None and url is None:
+            raise BadMessageError("look needs the name of a stream, or the url of a camera")
+        start = start_fields(
+            "stream" if url is None else "url",
+            list(prompts or ()),
+            overlay=overlay,
+            mode=mode or (None if url is None else "track"),
+        )
+        start |= {"picture": True} if picture else {}
+        start |= {field: value for field, value in (("name", name), ("url", url)) if value is not None}
+        reopen = self._open if self._reconnect else None
+        return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s, reopen=reopen)
+
     async def segment_file(
         self,
         path: str | Path,

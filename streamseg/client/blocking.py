@@ -186,6 +186,20 @@ class Client:
         )
         return Stream(self._loop, self._loop.run(stream))
 
+    def look(
+        self,
+        name: str | None = None,
+        *,
+        url: str | None = None,
+        prompts: Sequence[Prompt] | None = None,
+        mode: Mode | None = None,
+        picture: bool = False,
+        overlay: bool = False,
+    ) -> Stream:
+        """Look at a stream of the server's; see ``AsyncClient.look``."""
+        looking = self._client.look(name, url=url, prompts=prompts, mode=mode, picture=picture, overlay=overlay)
+        return Stream(self._loop, self._loop.run(looking))
+
     def segment_file(
         self,
         path: str | Path,
@@ -341,7 +355,7 @@ class ImageSession:
 
 
 class Stream:
-    """A session for live frames; made by ``Client.stream``; see ``AsyncStream``.
+    """A session for live frames; made by ``Client.stream`` and ``Client.look``; see ``AsyncStream``.
 
     A loop over a camera calls ``send`` and then ``poll``, or ``segment`` where no frame may be passed over.
     """
@@ -365,6 +379,11 @@ class Stream:
     def segment(self, frame: ImageLike, *, index: int | None = None, time_s: float | None = None) -> RemoteResult:
         """Hand in a frame and wait for its result."""
         return self._loop.run(self._stream.segment(frame, index=index, time_s=time_s))
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """See ``AsyncStream.source``."""
+        return self._stream.source
 
     def poll(self) -> list[RemoteResult]:
         """The results that are there by now, without waiting."""

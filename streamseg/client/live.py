@@ -21,7 +21,7 @@ MAX_WAITING_RESULTS = 64
 
 
 class AsyncStream:
-    """A session for live frames; made by ``AsyncClient.stream``.
+    """A session for live frames; made by ``AsyncClient.stream`` and, for frames of the server's, ``AsyncClient.look``.
 
     ``send`` hands in a frame and returns at once; results come by iteration, in the order of the frames. Frames that
     come faster than the model are passed over by the server (``result.dropped`` counts them). ``segment`` hands in a
@@ -45,6 +45,7 @@ class AsyncStream:
         # The indices of the frames whose own result somebody waits for.
         self._awaited: dict[str, int] = {}
         self._end: StreamsegError | None = None
+        self._source: tuple[str, str] | None = None
         self._reader: asyncio.Task[None] | None = None
 
     @classmethod
@@ -72,6 +73,11 @@ class AsyncStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    @property
+    def source(self) -> tuple[str, str] | None:
+        """Of a stream that is looked at: ``connecting``, ``live``, ``lost`` or ``ended``, and why, for people."""
+        return self._source
 
     async def send(self, frame: ImageLike, *, index: int | None = None, time_s: float | None = None) -> int:
         """Hand in a frame (bytes as they are; arrays and PIL images as JPEG); returns its index.
@@ -234,6 +240,10 @@ class AsyncStream:
                 self._deliver(message.request_id, message.error())
             case "ok":
                 self._answer(message.request_id, None)
+            case "source":
+                self._source = str(message.fields.get("state")), str(message.fields.get("message", ""))
+                # Nothing comes after it: the iteration gives what is there, and ends.
+                return self._source[0] != "ended"
             case "done":
                 self._answer(message.request_id, None)
                 return False

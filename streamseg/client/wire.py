@@ -33,12 +33,14 @@ MAX_HEADER_BYTES = 2**16
 class RemoteResult(FrameResult):
     """A FrameResult that came from a server.
 
-    ``overlay_jpeg``: the picture with the masks drawn over it, where ``overlay=True`` was asked for.
+    ``overlay_jpeg``: the picture with the masks drawn over it, where ``overlay=True`` was asked for. ``picture_jpeg``:
+    the frame itself, where a stream was looked at with ``picture=True``.
     ``latency_ms``: from handing the frame (or the click on a kept picture) to the client until its result was there.
     ``dropped``: frames of this session that were passed over so far because newer ones had come.
     """
 
     overlay_jpeg: bytes | None = None
+    picture_jpeg: bytes | None = None
     latency_ms: float | None = None
     dropped: int = 0
 
@@ -258,12 +260,17 @@ def result_from(
             height=int(message["height"]),
             objects=objects,
             timings_ms={str(stage): float(ms) for stage, ms in message.get("timings_ms", {}).items()},
-            overlay_jpeg=next((data for header, data in attachments if header["type"] == "overlay"), None),
+            overlay_jpeg=_attached(attachments, "overlay"),
+            picture_jpeg=_attached(attachments, "picture"),
             latency_ms=latency_ms,
             dropped=int(message.get("dropped", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadMessageError("the server sent a result that this client cannot read") from error
+
+
+def _attached(attachments: Sequence[tuple[Mapping[str, Any], bytes]], kind: str) -> bytes | None:
+    return next((data for header, data in attachments if header["type"] == kind), None)
 
 
 def _region(one: Mapping[str, Any]) -> MaskRegion:
