@@ -58,11 +58,14 @@ def test_a_blocking_program_looks_too(network_server: Server) -> None:
     with open_camera() as camera, Client(network_server.url) as client:
         stream: Any = client.look(url=camera.url, prompts=[ANYWHERE], overlay=True)
         with stream:
-            results = stream.poll()
-            while not results:
-                results = stream.poll()
-            assert results[0].objects[0].object_id == 3
-            assert results[0].overlay_rgb().shape == (results[0].height, results[0].width, 3)
+            seen = []
+            for result in stream:
+                seen.append(result)
+                assert result.objects[0].object_id == 3
+                assert result.overlay_rgb().shape == (result.height, result.width, 3)
+                if len(seen) == 3:
+                    stream.stop()
+            assert len(seen) >= 3
             assert stream.source[0] == "live"
 
 
