@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -79,6 +80,7 @@ def make_video(
     shown = size[::-1] if turns % 2 else size
     # By name, because the index of an MP4 is moved to its front by opening the file a second time.
     with (
+        _usual_priority(),
         tempfile.NamedTemporaryFile() as file,
         av.open(file.name, "w", format=container, options=dict(container_options or {})) as output,
     ):
@@ -195,6 +197,17 @@ def tone(seconds: float) -> list[AudioFrame]:
 def to_frame(rgb: RgbImage, pix_fmt: str, colorspace: int | None = None, color_range: int | None = None) -> VideoFrame:
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
     return frame.reformat(format=pix_fmt, dst_colorspace=colorspace, dst_color_range=color_range)
+
+
+@contextmanager
+def _usual_priority() -> Iterator[None]:
+    """Root's AV1 encoder makes its whole process a real-time one, and with it every browser that is started later."""
+    pid = os.getpid()
+    before = os.sched_getscheduler(pid), os.sched_getparam(pid)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(pid, *before)
 
 
 def _options(codec: str, options: Mapping[str, str] | None) -> dict[str, str]:
