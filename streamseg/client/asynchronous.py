@@ -184,8 +184,7 @@ class AsyncClient:
             score_threshold=score_threshold,
             refine=refine,
         )
-        reopen = self._open if self._reconnect else None
-        return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s, reopen=reopen)
+        return await self._open_stream(start)
 
     async def look(
         self,
@@ -216,6 +215,9 @@ class AsyncClient:
         )
         start |= {"picture": True} if picture else {}
         start |= {field: value for field, value in (("name", name), ("url", url)) if value is not None}
+        return await self._open_stream(start)
+
+    async def _open_stream(self, start: Mapping[str, Any]) -> AsyncStream:
         reopen = self._open if self._reconnect else None
         return await AsyncStream.open(await self._open(), start, timeout_s=self._timeout_s, reopen=reopen)
 
