@@ -16,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import psutil
 from footprint import Footprint, rss_mib
 
 from streamseg.engine import Engine
@@ -63,11 +64,7 @@ def loop(clip: Path, target: Path, seconds: float) -> None:
 
 
 def children_mib() -> float:
-    total = 0.0
-    for task in Path("/proc/self/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            total += rss_mib(pid)
-    return total
+    return sum(rss_mib(child.pid) for child in psutil.Process().children())
 
 
 def sample(progress: Progress) -> Sample:

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import av
 import jsonschema
 import numpy as np
+import psutil
 import pytest
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
@@ -80,8 +80,7 @@ def jobs_in(folder: Path) -> list[Path]:
 
 def children() -> set[int]:
     """Processes that this one has started and that still run."""
-    tasks = Path(f"/proc/{os.getpid()}/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
+    return {child.pid for child in psutil.Process().children()}
 
 
 @pytest.fixture(autouse=True)
