@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mjpeg_camera import HEIGHT, SIDE, STEP_PX, TOP, WIDTH, Camera, open_camera
+from mjpeg_camera import HEIGHT, SIDE, TOP, WIDTH, Camera, open_camera
 from PIL import Image
 from wire_client import Wire, closing_of, eventually, frees_everything, open_wire, settings_for_tests
 
@@ -59,11 +59,13 @@ async def follow(wire: Wire, frames: int) -> None:
         assert (result["width"], result["height"]) == (WIDTH, HEIGHT)
         if not result["objects"] or result["objects"][0]["state"] != "tracked":
             continue
-        left, top, right, bottom = result["objects"][0]["box_xyxy_px"]
+        left, top, right, bottom = box = result["objects"][0]["box_xyxy_px"]
         square = square_left_px(rgb)
-        # The mask belongs to the picture beside it.
-        off_px = [left - square, top - TOP, right - square - SIDE, bottom - TOP - SIDE]
-        assert max(map(abs, off_px)) <= 3 * STEP_PX, off_px
+        width = min(right, square + SIDE) - max(left, square)
+        height = min(bottom, TOP + SIDE) - max(top, TOP)
+        shared = max(width, 0) * max(height, 0)
+        # The mask belongs to the picture beside it; how sharp it is after a jump over missed pictures is the model's.
+        assert shared >= 0.6 * ((right - left) * (bottom - top) + SIDE * SIDE - shared), (box, square)
         seen += 1
 
 
