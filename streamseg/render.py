@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import cv2
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from streamseg.errors import BadSettingError
 from streamseg.media.frame import Frame, RgbImage
-from streamseg.segmentation.masks import FrameResult, MaskRegion
 
 Color: TypeAlias = tuple[int, int, int]
 Effect: TypeAlias = Literal["overlay", "outline", "blur", "grey", "color"]
@@ -28,6 +27,37 @@ PALETTE_HEX = (
 )  # fmt: skip
 
 MAX_OUTLINE_PX = 16
+
+
+class Window(Protocol):
+    """A mask as a window of its frame: ``bits`` bool (h, w), the pixels from column ``x0`` and row ``y0`` on."""
+
+    @property
+    def x0(self) -> int: ...
+    @property
+    def y0(self) -> int: ...
+    @property
+    def bits(self) -> NDArray[np.bool_]: ...
+
+
+class Drawable(Protocol):
+    """An object as far as drawing asks: which one it is, and where."""
+
+    @property
+    def object_id(self) -> int: ...
+    @property
+    def region(self) -> Window: ...
+
+
+class Masks(Protocol):
+    """The masks of one frame, as ``FrameResult`` has them: drawing knows no more of the room that makes them."""
+
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def objects(self) -> Sequence[Drawable]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +95,7 @@ def color_of(object_id: int) -> Color:
     return int(digits[1:3], 16), int(digits[3:5], 16), int(digits[5:7], 16)
 
 
-def draw_overlay(frame: Frame | RgbImage, result: FrameResult, options: RenderOptions | None = None) -> RgbImage:
+def draw_overlay(frame: Frame | RgbImage, result: Masks, options: RenderOptions | None = None) -> RgbImage:
     """A new uint8 (H, W, 3) RGB picture with the masks of ``result`` drawn over ``frame``.
 
     Objects are drawn in the order of ``result``, so a later one lies over an earlier one; outlines come last and stay
@@ -89,7 +119,7 @@ def draw_overlay(frame: Frame | RgbImage, result: FrameResult, options: RenderOp
     return out
 
 
-def cut_out(frame: Frame | RgbImage, result: FrameResult) -> NDArray[np.uint8]:
+def cut_out(frame: Frame | RgbImage, result: Masks) -> NDArray[np.uint8]:
     """The objects alone: uint8 (H, W, 4) RGBA, alpha 255 on any mask and 0 elsewhere, where the colour is black."""
     rgb = _pixels(frame, result)
     out = np.zeros((*rgb.shape[:2], 4), dtype=np.uint8)
@@ -109,7 +139,7 @@ def encode_jpeg(rgb: RgbImage, quality: int = 85) -> bytes:
     return data.tobytes()
 
 
-def _pixels(frame: Frame | RgbImage, result: FrameResult) -> RgbImage:
+def _pixels(frame: Frame | RgbImage, result: Masks) -> RgbImage:
     rgb = frame.rgb if isinstance(frame, Frame) else frame
     if rgb.shape != (result.height, result.width, 3) or rgb.dtype != np.uint8:
         raise BadSettingError(
@@ -119,16 +149,16 @@ def _pixels(frame: Frame | RgbImage, result: FrameResult) -> RgbImage:
     return np.ascontiguousarray(rgb)
 
 
-def _regions(result: FrameResult) -> Iterator[tuple[int, MaskRegion]]:
+def _regions(result: Masks) -> Iterator[tuple[int, Window]]:
     return ((one.object_id, one.region) for one in result.objects if one.region.bits.size)
 
 
-def _window(region: MaskRegion) -> tuple[slice, slice]:
+def _window(region: Window) -> tuple[slice, slice]:
     h, w = region.bits.shape
     return slice(region.y0, region.y0 + h), slice(region.x0, region.x0 + w)
 
 
-def _tint(out: RgbImage, region: MaskRegion, color: Color, opacity: float) -> None:
+def _tint(out: RgbImage, region: Window, color: Color, opacity: float) -> None:
     pixels = out[_window(region)]
     mix = np.zeros((3, 4), dtype=np.float32)
     mix[:, :3] = np.eye(3) * (1.0 - opacity)
@@ -136,7 +166,7 @@ def _tint(out: RgbImage, region: MaskRegion, color: Color, opacity: float) -> No
     cv2.copyTo(cv2.transform(pixels, mix), region.bits.view(np.uint8), pixels)
 
 
-def _outline(out: RgbImage, region: MaskRegion, color: Color, width_px: int) -> None:
+def _outline(out: RgbImage, region: Window, color: Color, width_px: int) -> None:
     contours, _ = cv2.findContours(region.bits.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # A thin line drawn at each point of a disc is the thick line, and far cheaper than OpenCV's own thick segments.
     for dx, dy in _disc(width_px):

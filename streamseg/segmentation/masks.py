@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,10 +18,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from streamseg.errors import BadPromptError
-
-if TYPE_CHECKING:
-    from streamseg.media.frame import Frame, RgbImage
-    from streamseg.render import RenderOptions
+from streamseg.media.frame import Frame, RgbImage
+from streamseg.render import RenderOptions, draw_overlay
 
 BoolMask: TypeAlias = NDArray[np.bool_]
 IntBox: TypeAlias = tuple[int, int, int, int]
@@ -265,9 +263,6 @@ class FrameResult:
 
     def overlay(self, frame: Frame | RgbImage, options: RenderOptions | None = None) -> RgbImage:
         """The frame with the masks drawn over it: uint8 (H, W, 3) RGB."""
-        # Drawing is a stage of its own; only this convenience reaches for it.
-        from streamseg.render import draw_overlay
-
         return draw_overlay(frame, self, options)
 
 
