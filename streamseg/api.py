@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, cast
 
 from numpy.typing import NDArray
 
 from streamseg.backwards import EarlierAnswers, track_backwards
+from streamseg.closable import Closable
 from streamseg.engine import Engine
 from streamseg.errors import BadPromptError, BadSettingError
 from streamseg.live import Session, with_rejected
@@ -58,7 +58,7 @@ def load(
     )
 
 
-class Model:
+class Model(Closable):
     """A loaded model with an inference thread of its own. Also a context manager."""
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -253,14 +253,6 @@ class Model:
     def close(self) -> None:
         """End the inference thread."""
         self.engine.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _is_file(source: object) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from streamseg.closable import Closable
 from streamseg.errors import BadMessageError
 from streamseg.media.frame import Frame
 from streamseg.media.image import decode_image
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streamseg.segmentation.segmenter import Rejected
 
 
-class Session:
+class Session(Closable):
     """The objects of one stream of frames; made by ``Model.session``. Also a context manager.
 
     Prompts may come at any time, from any thread; frames come one after the other.
@@ -99,14 +99,6 @@ class Session:
     def close(self) -> None:
         """Free the memory of the stream."""
         self._pipeline.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def with_rejected(result: FrameResult, rejected: Sequence[Rejected]) -> FrameResult:

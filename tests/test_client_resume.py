@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from streamseg.client import AsyncClient, Client
-from streamseg.client.asynchronous import AsyncStream
+from streamseg.client.live import AsyncStream
 from streamseg.errors import BadPromptError, CancelledWorkError, ConnectionLostError, NotFoundError, SessionGoneError
 from streamseg.segmentation.prompts import Prompt
 
 if TYPE_CHECKING:
-    from streamseg.client.blocking import Stream
+    from streamseg.client.opened import Stream
     from streamseg.client.wire import RemoteResult
     from streamseg.models.build import LoadedModel
     from streamseg.service.server import Server
@@ -35,7 +35,7 @@ def moving(index: int) -> np.ndarray[Any, Any]:
 
 def cut(stream: Stream | AsyncStream) -> None:
     """Break its connection as a failing network does, without a goodbye."""
-    inner = stream if isinstance(stream, AsyncStream) else stream._stream
+    inner = stream if isinstance(stream, AsyncStream) else stream._remote
     socket = inner._connection._connection._socket
     socket.loop.call_soon_threadsafe(socket.transport.abort)
 

@@ -3,9 +3,12 @@
 It needs no torch: a machine without an accelerator can be a client.
 """
 
-from streamseg.client.asynchronous import AsyncClient, AsyncImageSession, AsyncRecording, AsyncStream
-from streamseg.client.blocking import Client, ImageSession, Recording, Stream
-from streamseg.client.recorded import RemoteProgress, RemoteSummary
+from streamseg.client.asynchronous import AsyncClient
+from streamseg.client.blocking import Client
+from streamseg.client.kept import AsyncImageSession
+from streamseg.client.live import AsyncStream
+from streamseg.client.opened import ImageSession, Recording, Stream
+from streamseg.client.recorded import AsyncRecording, RemoteProgress, RemoteSummary
 from streamseg.client.wire import RemoteFile, RemoteResult
 
 __all__ = [

@@ -8,7 +8,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Event
-from types import TracebackType
 from typing import Any, Literal, Self
 
 from streamseg.client.connection import Connection, Incoming
@@ -17,6 +16,7 @@ from streamseg.client.live import AsyncStream
 from streamseg.client.pictures import ImageLike, picture_bytes
 from streamseg.client.recorded import AsyncRecording, RemoteProgress
 from streamseg.client.wire import RemoteResult, gather_prompts, result_from, start_fields, stream_url
+from streamseg.closable import AsyncClosable
 from streamseg.errors import (
     BadMessageError,
     BadPromptError,
@@ -28,13 +28,11 @@ from streamseg.errors import (
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
 from streamseg.segmentation.segmenter import Mode
 
-__all__ = ["AsyncClient", "AsyncImageSession", "AsyncRecording", "AsyncStream"]
-
 # A larger picture waits for the server's limits, so that it is refused by name and not by a broken connection.
 PROMPT_PICTURE_BYTES = 2**20
 
 
-class AsyncClient:
+class AsyncClient(AsyncClosable):
     """A client of one streamseg server.
 
     ``url``: ws://, wss://, http://, https:// or host:port. ``token``: what the server asks of clients, if anything.
@@ -65,11 +63,6 @@ class AsyncClient:
     async def __aenter__(self) -> Self:
         await self.connect()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def connect(self) -> None:
         """Connect now; otherwise the first ``segment`` does."""

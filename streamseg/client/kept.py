@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from streamseg.client.connection import Connection
 from streamseg.client.wire import RemoteResult, gather_prompts, prompt_fields, result_from
+from streamseg.closable import AsyncClosable
 from streamseg.errors import BadPromptError, BadStateError, ConnectionLostError, StreamsegError
 from streamseg.segmentation.prompts import BoxLike, LabelsLike, PointsLike, Prompt
 
 
-class AsyncImageSession:
+class AsyncImageSession(AsyncClosable):
     """One kept picture; made by ``AsyncClient.image_session``.
 
     A server closes connections that are idle for minutes. With ``reconnect`` the picture and what was said about it
@@ -39,14 +39,6 @@ class AsyncImageSession:
         self._said: list[dict[str, Any]] = []
         self._turn = asyncio.Lock()
         self._closed = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def segment(
         self,

@@ -6,13 +6,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 from streamseg.client.connection import Connection, Incoming
 from streamseg.client.pictures import ImageLike, picture_bytes
 from streamseg.client.resuming import Reopen, ResumingConnection
 from streamseg.client.wire import RemoteResult, prompt_fields, result_from
+from streamseg.closable import AsyncClosable
 from streamseg.errors import BadStateError, CancelledWorkError, ConnectionLostError, InternalError, StreamsegError
 from streamseg.segmentation.prompts import Prompt
 
@@ -20,7 +20,7 @@ from streamseg.segmentation.prompts import Prompt
 MAX_WAITING_RESULTS = 64
 
 
-class AsyncStream:
+class AsyncStream(AsyncClosable):
     """A session for live frames; made by ``AsyncClient.stream`` and, for frames of the server's, ``AsyncClient.look``.
 
     ``send`` hands in a frame and returns at once; results come by iteration, in the order of the frames. Frames that
@@ -65,14 +65,6 @@ class AsyncStream:
         stream = cls(resuming, timeout_s=timeout_s)
         stream._reader = asyncio.create_task(stream._read(), name="streamseg stream reader")
         return stream
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     @property
     def source(self) -> tuple[str, str] | None:

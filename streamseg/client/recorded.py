@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
 from streamseg.client.connection import Connection, Incoming
 from streamseg.client.download import download
 from streamseg.client.wire import RemoteFile, RemoteResult, remote_files, result_from
+from streamseg.closable import AsyncClosable
 from streamseg.errors import BadMessageError, BadStateError, NotFoundError, StreamsegError, UnsupportedMediaError
 
 # Of a server that does not say what it takes.
@@ -64,7 +64,7 @@ class RemoteSummary:
     remote_files: tuple[RemoteFile, ...]
 
 
-class AsyncRecording:
+class AsyncRecording(AsyncClosable):
     """A file that is segmented by a server; made by ``AsyncClient.segment_file``.
 
     The iteration sends the file and gives its results, in order and without gaps; the server waits for a caller who
@@ -122,14 +122,6 @@ class AsyncRecording:
             await recording.close()
             raise
         return recording
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
 
     async def close(self) -> None:
         """Drop what is under way; the server then deletes everything that is not finished."""

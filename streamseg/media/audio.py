@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, Self, TypeAlias, cast
+from typing import Any, BinaryIO, Final, Literal, TypeAlias, cast
 
 import av
 from av.audio.resampler import AudioResampler
 from av.container import Flags, InputContainer, OutputContainer
 from av.stream import Discard, Disposition
 
+from streamseg.closable import Closable
 from streamseg.errors import NotFoundError, StreamsegError
 from streamseg.media.clock import Clock
 from streamseg.media.containers import HEAD_BYTES, sniff_container
@@ -131,7 +132,7 @@ def _first_picture_s(file: BinaryIO) -> float:
         return reader.info.start_s
 
 
-class _Recording:
+class _Recording(Closable):
     """The sound of a file, as packets with times that can be relied on."""
 
     def __init__(self, file: BinaryIO, kind: str, zero_s: float = 0.0) -> None:
@@ -152,10 +153,7 @@ class _Recording:
         # Else packets without a time are held back until one with a time comes, and that may be never.
         self._container.flags &= ~cast(Any, Flags.gen_pts).value
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._container.close()
 
     @property

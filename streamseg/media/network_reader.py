@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from threading import Event
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
+from streamseg.closable import Closable
 from streamseg.errors import CancelledWorkError, UnsupportedMediaError
 from streamseg.media.addresses import AddressRule
 from streamseg.media.frame import Frame
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 _LOOK_S: Final = 0.1
 
 
-class NetworkReader:
+class NetworkReader(Closable):
     """What ``VideoReader`` is for files: opens a stream, waits for its first picture, then gives frames.
 
     A thread reads the stream, and what is not fetched in time is replaced by what came after it. ``url``, ``rule``,
@@ -58,14 +58,6 @@ class NetworkReader:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     @property
     def problems(self) -> list[str]:

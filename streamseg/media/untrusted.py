@@ -12,9 +12,9 @@ import threading
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, ClassVar, Literal, Self
+from typing import Any, BinaryIO, ClassVar, Literal
 
+from streamseg.closable import Closable
 from streamseg.errors import BadSettingError, CancelledWorkError, TooLargeError, UnsupportedMediaError
 from streamseg.media import video
 from streamseg.media.decoder_channel import ChannelClosedError, MessageError
@@ -31,7 +31,7 @@ _MAX_PROBLEMS = 64
 _WANTED = {Choice.SEGMENT.name: Choice.SEGMENT, Choice.HOLD.name: Choice.HOLD}
 
 
-class UntrustedVideo:
+class UntrustedVideo(Closable):
     """Reads the frames of a video file that nobody vouches for, in a child process with limits.
 
     The interface and the errors are those of ``VideoReader``. A file that makes the decoder crash, hang or need more
@@ -67,14 +67,6 @@ class UntrustedVideo:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Ends the child process, in any thread and at any time; frames stay usable."""

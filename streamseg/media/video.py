@@ -11,11 +11,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import cv2
 
+from streamseg.closable import Closable
 from streamseg.errors import NotFoundError, TooLargeError, UnsupportedMediaError
 from streamseg.media.clock import Clock
 from streamseg.media.containers import ACCEPTED, HEAD_BYTES, describe, missing_bytes, sniff_container
@@ -69,7 +69,7 @@ class VideoInfo:
     start_s: float = 0.0
 
 
-class VideoReader:
+class VideoReader(Closable):
     """Reads the frames of one video file, in order and in constant memory.
 
     ``source``: a path or a seekable binary file: MP4, MOV, WebM, Matroska, AVI, MPEG-TS, MPEG-PS, GIF or animated
@@ -97,14 +97,6 @@ class VideoReader:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Frees the decoder, and the file if it was opened here. Waits for a frame that is just being decoded."""
