@@ -7,7 +7,7 @@ dozen pixels; enlarged, the object shows its edge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,6 +19,7 @@ from streamseg.segmentation.embedding import embed, to_model_input
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.models.build import LoadedModel
+    from streamseg.segmentation.masks import IntBox
     from streamseg.segmentation.prompts import Box, Point
 
 # Sides of the window, in those of the object's box, and at least so much of the picture's longer side: a model
@@ -40,18 +41,26 @@ def look_closer(model: LoadedModel, frame: Frame, asks: Sequence[Ask], answers: 
     looks = 0
     closer: list[Answer] = []
     for ask, answer in zip(asks, answers, strict=True):
-        window = None if looks >= MOST_LOOKS else window_of(ask, answer, frame, model.image_size)
-        if window is None:
+        place = None if looks >= MOST_LOOKS else place_of(ask, answer, frame, model.image_size)
+        if place is None:
             closer.append(answer)
             continue
         looks += 1
-        enlarged = _enlarged(model, frame, ask, answer, window)
+        enlarged = _enlarged(model, frame, ask, answer, place)
         closer.append(answer if enlarged is None else replace(answer, enlarged=enlarged))
     return closer
 
 
-def window_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> tuple[int, int, int, int] | None:
-    """The part to look at as (x1, y1, x2, y2) pixels of the frame; None where a second look is of no use."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an object is, as (x1, y1, x2, y2) pixels of the frame: its ``box``, and the ``window`` to look at."""
+
+    box: Box
+    window: IntBox
+
+
+def place_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> Place | None:
+    """Where to look; None where a second look is of no use."""
     width, height = frame.width, frame.height
     if max(width, height) < LEAST_ENLARGEMENT * image_size:
         return None
@@ -71,7 +80,7 @@ def window_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> tuple[
         int(min(middle_y + half, height)),
     )
     area = (window[2] - window[0]) * (window[3] - window[1])
-    return window if 0 < area <= MOST_AREA_SHARE * width * height else None
+    return Place(box, window) if 0 < area <= MOST_AREA_SHARE * width * height else None
 
 
 def _box(ask: Ask, answer: Answer, frame: Frame) -> Box | None:
@@ -81,12 +90,9 @@ def _box(ask: Ask, answer: Answer, frame: Frame) -> Box | None:
     return box_of(best, (frame.width, frame.height)) if (best > 0).any() else None
 
 
-def _enlarged(
-    model: LoadedModel, frame: Frame, ask: Ask, answer: Answer, window: tuple[int, int, int, int]
-) -> Enlarged | None:
+def _enlarged(model: LoadedModel, frame: Frame, ask: Ask, answer: Answer, place: Place) -> Enlarged | None:
+    box, window = place.box, place.window
     x1, y1, x2, y2 = window
-    box = _box(ask, answer, frame)
-    assert box is not None
     inside = [
         (point, label)
         for point, label in zip(ask.points, ask.labels, strict=True)
@@ -109,7 +115,7 @@ def _enlarged(
     return Enlarged(window, logits, float(seen.scores[seen.best]))
 
 
-def _agreement(whole: Logits, part: Logits, window: tuple[int, int, int, int], frame: Frame) -> float:
+def _agreement(whole: Logits, part: Logits, window: IntBox, frame: Frame) -> float:
     """IoU of the masks inside the window, on the cells of ``part``; what ``whole`` has outside counts against it."""
     rows, columns = whole.shape
     cells = (part.shape[1], part.shape[0])

@@ -12,7 +12,7 @@ from streamseg.engine import Engine
 from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
 from streamseg.pipeline import Pipeline, StreamOptions
-from streamseg.segmentation.closer_look import LEAST_SHARE, MOST_LOOKS, look_closer, window_of
+from streamseg.segmentation.closer_look import LEAST_SHARE, MOST_LOOKS, look_closer, place_of
 from streamseg.segmentation.decode import Answer, Ask
 from streamseg.segmentation.lift import lift, lift_window
 from streamseg.segmentation.prompts import Prompt
@@ -60,7 +60,8 @@ AROUND_BOX = (340, 240, 660, 560)
 )
 def test_the_part_around_the_object_is_looked_at(ask, answer, size, window) -> None:
     assert LEAST_SHARE == 0.2
-    assert window_of(ask, answer, plain(*size), 384) == window
+    place = place_of(ask, answer, plain(*size), 384)
+    assert (place and place.window) == window
 
 
 def test_a_mask_of_a_part_lies_where_the_part_is() -> None:
