@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import streamseg
+    from streamseg.client import Client
+    from streamseg.engine import Engine
     from streamseg.models.build import LoadedModel
+    from streamseg.pipeline import Pipeline
     from streamseg.service.server import Server
 
 
@@ -28,3 +32,39 @@ def server(model: LoadedModel) -> Iterator[Server]:
 
     with Server(load_settings(None, {"host": "127.0.0.1", "port": 0, "token": None}), model) as running:
         yield running
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Client]:
+    """A blocking client of the server that most tests share."""
+    from streamseg.client import Client
+
+    with Client(server.url) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def engine(model: LoadedModel) -> Iterator[Engine]:
+    from streamseg.engine import Engine
+
+    engine = Engine(model)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def pipeline(engine: Engine) -> Iterator[Pipeline]:
+    from streamseg.pipeline import Pipeline
+
+    pipeline = Pipeline(engine)
+    yield pipeline
+    pipeline.close()
+
+
+@pytest.fixture(scope="module")
+def face(model: LoadedModel) -> Iterator[streamseg.Model]:
+    """The Python face of the embedded model."""
+    import streamseg
+
+    with streamseg.Model(model) as face:
+        yield face

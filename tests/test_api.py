@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,7 @@ from streamseg.errors import (
 )
 from streamseg.media.image import ImageLimits
 from streamseg.media.video import VideoLimits
-from streamseg.models.build import LoadedModel
 from tests.media.network_servers import HttpServer, mjpeg, square
-
-
-@pytest.fixture(scope="module")
-def face(model: LoadedModel) -> Iterator[streamseg.Model]:
-    with streamseg.Model(model) as face:
-        yield face
 
 
 def picture() -> np.ndarray:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -523,16 +524,12 @@ def test_the_sample_clip_has_a_prompt_of_its_own(tmp_path: Path) -> None:
     assert 8_000 < results[0].objects[0].area_px < 16_000
 
 
-def test_an_interrupt_leaves_the_video_so_far_whole_and_ends_with_130(tmp_path: Path) -> None:
-    clip(tmp_path / "long.mp4", 1500, sound=True)
-    disc(tmp_path / "z.png")
-    out = tmp_path / "out" / "long"
-    command = [sys.executable, "-m", "streamseg", "segment", "long.mp4", "z.png", "--box", "33,33,87,87"]
-    command += ["--model", "nano", "--device", "cpu", "--format", "overlay,rle,png"]
+def interrupted(command: list[str], enough: Callable[[], bool]) -> tuple[str, str]:
+    """What a command says, and complains of, that is interrupted as soon as ``enough`` of its files are there."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline_s = time.monotonic() + 60
-            while not (out / "masks" / "000005_1.png").exists():
+            while not enough():
                 assert process.poll() is None
                 assert time.monotonic() < deadline_s
                 time.sleep(0.05)
@@ -540,11 +537,20 @@ def test_an_interrupt_leaves_the_video_so_far_whole_and_ends_with_130(tmp_path: 
             said, errors = process.communicate(timeout=60)
         finally:
             process.kill()
-
     assert process.returncode == 130, errors
-    assert "once more quits at once" in errors
     assert "Traceback" not in errors
     assert "interrupted after" in said
+    return said, errors
+
+
+def test_an_interrupt_leaves_the_video_so_far_whole_and_ends_with_130(tmp_path: Path) -> None:
+    clip(tmp_path / "long.mp4", 1500, sound=True)
+    disc(tmp_path / "z.png")
+    out = tmp_path / "out" / "long"
+    command = [sys.executable, "-m", "streamseg", "segment", "long.mp4", "z.png", "--box", "33,33,87,87"]
+    command += ["--model", "nano", "--device", "cpu", "--format", "overlay,rle,png"]
+    said, errors = interrupted(command, (out / "masks" / "000005_1.png").exists)
+    assert "once more quits at once" in errors
     assert "0 of 2 segmented, 0 failed, interrupted" in said
     results = lines_of(out / "masks.jsonl")
     assert [one.index for one in results] == list(range(len(results)))
@@ -598,25 +604,8 @@ def test_an_interrupt_ends_a_camera_with_its_files_whole(tmp_path: Path) -> None
     command = [sys.executable, "-m", "streamseg", "segment", "--box", "10,25,40,55", "--model", "nano"]
     command += ["--device", "cpu", "--format", "overlay,rle,png"]
     out = tmp_path / "out" / "127.0.0.1"
-    with (
-        HttpServer({"/video": mjpeg(25, square)}) as camera,
-        subprocess.Popen(
-            [*command, f"{camera.origin}/video"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        try:
-            deadline_s = time.monotonic() + 60
-            while not (out / "masks").is_dir() or len(list((out / "masks").iterdir())) < 5:
-                assert process.poll() is None
-                assert time.monotonic() < deadline_s
-                time.sleep(0.05)
-            process.send_signal(signal.SIGINT)
-            said, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert "interrupted after" in said
+    with HttpServer({"/video": mjpeg(25, square)}) as camera:
+        interrupted([*command, f"{camera.origin}/video"], lambda: len(list((out / "masks").glob("*"))) >= 5)
     assert len(play(out / "overlay.mp4").times_s) == len(lines_of(out / "masks.jsonl")) >= 5
 
 

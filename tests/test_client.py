@@ -63,12 +63,6 @@ def jpeg(picture: np.ndarray[Any, Any]) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server.url) as one:
-        yield one
-
-
 def break_connection(client: Client | AsyncClient) -> None:
     """Cut the wire as a failing network does, without a closing handshake."""
     inner = client._client if isinstance(client, Client) else client

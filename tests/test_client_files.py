@@ -59,12 +59,6 @@ def long_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def client(server: Server) -> Iterator[Client]:
-    with Client(server.url) as one:
-        yield one
-
-
 def test_a_video_gives_its_results_and_then_its_files(client: Client, path: Path, tmp_path: Path) -> None:
     seen: list[RemoteProgress] = []
     out = tmp_path / "out" / "clip"

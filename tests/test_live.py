@@ -21,7 +21,6 @@ from streamseg.errors import (
     NotFoundError,
 )
 from streamseg.media.frame import Frame
-from streamseg.models.build import LoadedModel
 
 RED = streamseg.Prompt(1, box_xyxy_px=(20, 30, 60, 70))
 BLUE = streamseg.Prompt(2, box_xyxy_px=(90, 20, 130, 60))
@@ -32,12 +31,6 @@ def picture(number: int) -> np.ndarray:
     rgb[30:70, 20 + 2 * number : 60 + 2 * number] = (220, 40, 30)
     rgb[20:60, 90:130] = (30, 60, 220)
     return rgb
-
-
-@pytest.fixture(scope="module")
-def face(model: LoadedModel) -> Iterator[streamseg.Model]:
-    with streamseg.Model(model) as face:
-        yield face
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ import pytest
 from streamseg.engine import Engine
 from streamseg.errors import BadStateError, CancelledWorkError, UnsupportedMediaError
 from streamseg.media.frame import Frame
-from streamseg.models.build import LoadedModel
 from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.segmentation.masks import FrameResult
 from streamseg.segmentation.prompts import Prompt
@@ -27,20 +25,6 @@ def scene(index: int = 0) -> Frame:
     rgb = np.full((160, 240, 3), 90, dtype=np.uint8)
     rgb[50:110, 40:100] = (220, 40, 30)
     return Frame(rgb, index, index / 7)
-
-
-@pytest.fixture(scope="module")
-def engine(model: LoadedModel) -> Iterator[Engine]:
-    engine = Engine(model)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def pipeline(engine: Engine) -> Iterator[Pipeline]:
-    pipeline = Pipeline(engine)
-    yield pipeline
-    pipeline.close()
 
 
 def test_a_frame_comes_out_as_a_result_of_its_size_with_its_time(pipeline: Pipeline) -> None:

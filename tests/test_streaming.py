@@ -19,20 +19,6 @@ from streamseg.segmentation.prompts import Prompt
 from streamseg.streaming import FRAMES_AHEAD, FRAMES_IN_WORK, segment_stream
 
 
-@pytest.fixture(scope="module")
-def engine(model: LoadedModel) -> Iterator[Engine]:
-    engine = Engine(model)
-    yield engine
-    engine.close()
-
-
-@pytest.fixture
-def pipeline(engine: Engine) -> Iterator[Pipeline]:
-    pipeline = Pipeline(engine)
-    yield pipeline
-    pipeline.close()
-
-
 def scene(index: int) -> Frame:
     rgb = np.full((80, 120, 3), 90, dtype=np.uint8)
     rgb[25:55, 20 + 2 * index : 50 + 2 * index] = (220, 40, 30)

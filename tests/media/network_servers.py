@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from media.make_video import picture
+from streamseg.closable import Closable
 from streamseg.media.network import LivePicture, NetworkStream, StreamEvent
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -38,7 +39,7 @@ def rtsp_is_missing() -> str:
     return ""
 
 
-class RtspServer:
+class RtspServer(Closable):
     """GStreamer's, in a process of its own, streaming a file as ``/camera``; see ``rtsp_server.py``."""
 
     def __init__(self, video: Path, *options: str, port: int = 0) -> None:
@@ -62,14 +63,8 @@ class RtspServer:
         self._process.kill()
         self._process.communicate()
 
-    def __enter__(self) -> RtspServer:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class HttpServer:
+class HttpServer(Closable):
     """Answers a path by calling what ``pages`` has for it with the request's handler; all else is 404.
 
     ``asked``: the paths and queries that were asked for. Pages may wait for ``closing``.
@@ -122,12 +117,6 @@ class HttpServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
-
-    def __enter__(self) -> HttpServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def send(handler: Any, data: bytes, kind: str = "application/octet-stream") -> None:

@@ -8,17 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from streamseg.errors import BadPromptError
 from streamseg.segmentation.masks import FrameResult, MaskRegion, ObjectResult
-
-
-def drawn(text: str) -> NDArray[np.bool_]:
-    return np.array([[mark == "#" for mark in line] for line in text.split()])
-
+from tests.segmentation.drawing import drawn
 
 # Mask, its window (x0, y0, x1, y1) or None, its COCO RLE counts: runs down the columns, background first.
 MASKS = {

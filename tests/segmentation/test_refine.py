@@ -12,20 +12,13 @@ from numpy.typing import NDArray
 from streamseg.errors import BadSettingError
 from streamseg.segmentation.masks import MaskRegion
 from streamseg.segmentation.refine import RefineOptions, refine_mask
+from tests.segmentation.drawing import drawn, text
 
 OFF = RefineOptions.NONE
 
 
 def options(**settings: Any) -> RefineOptions:
     return RefineOptions(**{"min_area_px": 0, "max_hole_px": 0, "close_px": 0, "smooth_px": 0, **settings})
-
-
-def drawn(text: str) -> NDArray[np.bool_]:
-    return np.array([[mark == "#" for mark in line] for line in text.split()])
-
-
-def text(mask: NDArray[np.bool_]) -> str:
-    return " ".join("".join(".#"[int(bit)] for bit in row) for row in mask)
 
 
 def refined(mask: NDArray[np.bool_], settings: RefineOptions) -> NDArray[np.bool_]:

@@ -6,8 +6,6 @@ have to be downloaded. ``benchmarks/tracking_equivalence.py`` compares on a reco
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -18,6 +16,7 @@ from streamseg.segmentation.decode import Logits
 from streamseg.segmentation.prompts import Prompt
 from streamseg.segmentation.track_options import TrackOptions
 from streamseg.segmentation.tracking import Tracker
+from tests.benchmark_module import load_benchmark
 from tests.segmentation.moving import (
     APART,
     BLUE,
@@ -36,20 +35,13 @@ from tests.segmentation.moving import (
     step,
 )
 
-_PATH = Path(__file__).parents[2] / "benchmarks" / "reference_tracker.py"
-
 LIMIT = 1e-3
 FRAMES = 26
 
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference_tracker", _PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("reference_tracker")
 
 
 def prompts() -> list[Prompt]:

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import av
-import jsonschema
 import numpy as np
 import psutil
 import pytest
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
-from wire_client import CLICK, HEIGHT, WIDTH, Wire, eventually, frees_everything, metric, open_wire
+from wire_client import CLICK, HEIGHT, WIDTH, Wire, check, eventually, frees_everything, metric, open_wire
 
 from streamseg.errors import BadSettingError
 from streamseg.media.frame import RgbImage
@@ -26,18 +25,12 @@ from streamseg.media.untrusted import UntrustedVideo
 from streamseg.segmentation.masks import FrameResult
 from streamseg.service import line as line_module
 from streamseg.service.protocol.client_messages import CHUNK_BYTES, WINDOW_BYTES
-from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 from tests.media import bad_decoders
 from tests.media.make_video import make_video
 
 FPS = 10
 FRAMES = 12
-
-
-def check(message: dict[str, Any]) -> None:
-    """Every message of the server is one of the published schema."""
-    jsonschema.validate(message, {"$ref": "#/$defs/ServerText", "$defs": schema()["$defs"]})
 
 
 def square(index: int) -> RgbImage:
@@ -412,25 +405,27 @@ def test_a_file_that_crashes_its_decoder_fails_alone(
     asyncio.run(go())
 
 
+async def end_while_decoding(server: Server, data: bytes, leave: bool, **fields: Any) -> dict[str, Any] | None:
+    """Leave, or stop and say what came of it, once a child process decodes."""
+    async with open_wire(server) as wire:
+        await wire.file(data, **fields)
+        assert await asyncio.to_thread(eventually, lambda: bool(children()))
+        await asyncio.sleep(1.0)
+        if leave:
+            wire.socket.transport.abort()
+            return None
+        await wire.text(type="stop")
+        return (await wire.until("done"))[-1]
+
+
 @pytest.mark.parametrize("leave", [False, True], ids=["stop", "leave"])
 def test_a_decoder_that_hangs_does_not_hold_up_the_end(
     files: Callable[..., tuple[Server, Path]], short: bytes, monkeypatch: pytest.MonkeyPatch, leave: bool
 ) -> None:
     server, folder = files()
     monkeypatch.setattr(UntrustedVideo, "entry", f"{bad_decoders.__name__}:hang_after_a_frame")
-
-    async def go() -> None:
-        async with open_wire(server) as wire:
-            await wire.file(short, video=None)
-            assert await asyncio.to_thread(eventually, lambda: bool(children()))
-            await asyncio.sleep(1.0)
-            if leave:
-                wire.socket.transport.abort()
-                return
-            await wire.text(type="stop")
-            assert "files" in (await wire.until("done"))[-1]
-
-    asyncio.run(go())
+    done = asyncio.run(end_while_decoding(server, short, leave, video=None))
+    assert done is None or "files" in done
     assert eventually(lambda: not children(), within_s=5)
     assert eventually(lambda: bool(jobs_in(folder)) is not leave, within_s=5)
     assert frees_everything(server)
@@ -442,19 +437,8 @@ def test_a_file_that_is_looked_at_for_ever_does_not_hold_up_the_end(
 ) -> None:
     server, folder = files()
     monkeypatch.setattr(UntrustedVideo, "entry", f"{bad_decoders.__name__}:look_alive_for_ever")
-
-    async def go() -> None:
-        async with open_wire(server) as wire:
-            await wire.file(short)
-            assert await asyncio.to_thread(eventually, lambda: bool(children()))
-            await asyncio.sleep(1.0)
-            if leave:
-                wire.socket.transport.abort()
-                return
-            await wire.text(type="stop")
-            assert (await wire.until("done"))[-1]["files"] == []
-
-    asyncio.run(go())
+    done = asyncio.run(end_while_decoding(server, short, leave))
+    assert done is None or done["files"] == []
     assert eventually(lambda: not children() and not jobs_in(folder), within_s=5)
     assert frees_everything(server)
     assert metric(server, "file_jobs") == 0

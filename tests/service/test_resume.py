@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from peer_client import LOOPBACK, open_peer
 from PIL import Image
-from test_websocket import check
 from websockets.exceptions import InvalidStatus
-from wire_client import CLICK, Wire, closing_of, eventually, frees_everything, metric, open_wire, picture
+from wire_client import CLICK, Wire, check, closing_of, eventually, frees_everything, metric, open_wire, picture
 
 from streamseg.models.build import LoadedModel
 from streamseg.pipeline import Pipeline
@@ -52,6 +51,12 @@ async def resume(wire: Wire, session_id: str) -> dict[str, Any]:
     check(told)
     assert (told["session_id"], told["resumed"], told["request_id"]) == (session_id, True, "back")
     return told
+
+
+async def assert_session_gone(server: Server, session_id: str) -> None:
+    async with open_wire(server) as wire:
+        await wire.text(type="resume", version=1, session_id=session_id)
+        await wire.expect("error", "session_gone")
 
 
 def kept(server: Server) -> float:
@@ -277,12 +282,7 @@ def test_a_session_is_freed_when_nobody_comes_back(make_server: Callable[..., Se
     assert kept(server) == 0
     assert eventually(lambda: is_gone(pipeline))
 
-    async def too_late() -> None:
-        async with open_wire(server) as wire:
-            await wire.text(type="resume", version=1, session_id=session_id)
-            await wire.expect("error", "session_gone")
-
-    asyncio.run(too_late())
+    asyncio.run(assert_session_gone(server, session_id))
 
 
 def test_sessions_are_kept_only_where_that_is_wanted(make_server: Callable[..., Server]) -> None:
@@ -299,12 +299,7 @@ def test_sessions_are_kept_only_where_that_is_wanted(make_server: Callable[..., 
     session_id = asyncio.run(go())
     assert frees_everything(server)
 
-    async def back() -> None:
-        async with open_wire(server) as wire:
-            await wire.text(type="resume", version=1, session_id=session_id)
-            await wire.expect("error", "session_gone")
-
-    asyncio.run(back())
+    asyncio.run(assert_session_gone(server, session_id))
 
 
 def test_the_token_is_asked_for_as_ever(make_server: Callable[..., Server]) -> None:

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 from aiortc import RTCSessionDescription
@@ -23,10 +22,9 @@ from peer_client import (
     open_peer,
     peer,
 )
-from wire_client import frees_everything, open_wire, picture, settings_for_tests
+from wire_client import check, frees_everything, open_wire, picture, settings_for_tests
 
 from streamseg.models.build import LoadedModel
-from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 from streamseg.service.webrtc_rules import MAX_PART_BYTES
 from streamseg.settings import WebrtcSettings
@@ -42,10 +40,6 @@ def live(model: LoadedModel) -> Iterator[Server]:
     with Server(settings_for_tests(webrtc=LOOPBACK), model) as running:
         asyncio.run(warm_up(running))
         yield running
-
-
-def check(message: dict[str, Any]) -> None:
-    jsonschema.validate(message, {"$ref": "#/$defs/ServerText", "$defs": schema()["$defs"]})
 
 
 def areas(results: list[dict[str, Any]]) -> list[float]:

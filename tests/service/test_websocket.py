@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import Any
 
-import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
-from wire_client import CLICK, HEIGHT, WIDTH, frees_everything, metric, open_wire, picture
+from wire_client import CLICK, HEIGHT, WIDTH, check, frees_everything, metric, open_wire, picture
 
 from streamseg.segmentation.masks import MaskRegion
-from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 
 STAGES = {"decode", "queue", "segment", "refine", "encode"}
-
-
-def check(message: dict[str, Any]) -> None:
-    """Every message of the server is one of the published schema."""
-    group = "ServerBinaryHeader" if "payload" in message else "ServerText"
-    fields = {name: value for name, value in message.items() if name != "payload"}
-    jsonschema.validate(fields, {"$ref": f"#/$defs/{group}", "$defs": schema()["$defs"]})
 
 
 def test_an_image_is_segmented(server: Server) -> None:

@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jsonschema
 import numpy as np
 from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from streamseg.service.protocol.schema import schema
 from streamseg.service.server import Server
 from streamseg.settings import Limits, Settings
 
@@ -146,3 +148,10 @@ def frees_everything(server: Server) -> bool:
 
 def settings_for_tests(limits: dict[str, Any] | None = None, **fields: Any) -> Settings:
     return Settings(port=0, limits=Limits(**(limits or {})), **fields)
+
+
+def check(message: dict[str, Any]) -> None:
+    """Every message of the server is one of the published schema."""
+    group = "ServerBinaryHeader" if "payload" in message else "ServerText"
+    fields = {name: value for name, value in message.items() if name != "payload"}
+    jsonschema.validate(fields, {"$ref": f"#/$defs/{group}", "$defs": schema()["$defs"]})

@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-_PATH = Path(__file__).parents[3] / "benchmarks" / "metrics.py"
+from tests.benchmark_module import load_benchmark
 
 
 @pytest.fixture(scope="module")
 def metrics() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("benchmark_metrics", _PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_benchmark("metrics")
 
 
 def square(left: int, side: int = 40, shape: tuple[int, int] = (100, 200)) -> np.ndarray:
