@@ -18,7 +18,7 @@ from streamseg.closable import Closable
 from streamseg.errors import NotFoundError, StreamsegError
 from streamseg.media.clock import Clock
 from streamseg.media.containers import HEAD_BYTES, sniff_container
-from streamseg.media.libav import NamelessFile, refuse_other_files
+from streamseg.media.libav import NamelessFile, packets_of, refuse_other_files
 from streamseg.media.video import VideoLimits, VideoReader
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ _OPUS_RATE = 48000
 _BITS_PER_CHANNEL = 80_000
 # A longer gap is left to the timestamps: as silence it could be of any length, which a stranger chooses.
 _FILLED_GAP_S = 1.0
-_MAX_READ_FAILURES = 64
 # Rounded times of packets that touch a limit must not fall to its other side.
 _TOLERANCE_S = 0.002
 
@@ -169,7 +168,7 @@ class _Recording(Closable):
         base = self.stream.time_base
         clock: Clock | None = None
         late_s = 0.0
-        for packet in self._demuxed():
+        for packet in packets_of(self._container, self.stream):
             stored = packet.pts if packet.pts is not None else packet.dts
             duration_s = float((packet.duration or 0) * base)
             if clock is None:
@@ -180,22 +179,6 @@ class _Recording(Closable):
                 clock = Clock(duration_s or 0.02, joins=self._joins)
             time_s = clock.next(None if stored is None else stored * base, duration_s or None) + late_s
             yield packet, time_s, duration_s
-
-    def _demuxed(self) -> Iterator[Any]:
-        failures = 0
-        packets = self._container.demux(self.stream)
-        while failures <= _MAX_READ_FAILURES:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                failures += 1
-                packets = self._container.demux(self.stream)
-                continue
-            if packet is None:
-                return
-            if packet.size:
-                failures = 0
-                yield packet
 
 
 def _audio_stream(container: InputContainer) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any, BinaryIO, Final, NoReturn, cast
 
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from av.codec.context import ThreadType
 from av.container import Flags, InputContainer
-from av.stream import Discard, Disposition
+from av.stream import Discard, Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
@@ -164,26 +164,13 @@ class LibavVideo:
 
     def pictures(self) -> Iterator[LibavPicture]:
         """Every picture in order of presentation; damaged parts are passed over and counted."""
-        failures = 0
-        packets = self._container.demux(self._stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError as error:
-                _raise_if_out_of_memory(error)
-                self.read_failures += 1
-                failures += 1
-                if failures > _MAX_READ_FAILURES:
-                    break
-                packets = self._container.demux(self._stream)
-                continue
-            if packet is None:
-                break
-            # An empty packet would end the decoding; AVI has them for "the picture before, again".
-            if packet.size:
-                failures = 0
-                yield from self.decode(packet)
+        for packet in packets_of(self._container, self._stream, self._note_read_failure):
+            yield from self.decode(packet)
         yield from self.decode(None)
+
+    def _note_read_failure(self, error: av.FFmpegError) -> None:
+        _raise_if_out_of_memory(error)
+        self.read_failures += 1
 
     def to_rgb(self, frame: VideoFrame) -> RgbImage:
         try:
@@ -335,6 +322,30 @@ def _video_stream(container: InputContainer) -> VideoStream:
     if name not in VIDEO_CODECS:
         raise UnsupportedMediaError(f"the video is in the format (codec) {name}; convert it to H.264")
     return stream
+
+
+def packets_of(
+    container: InputContainer, stream: Stream, on_failure: Callable[[av.FFmpegError], None] = lambda _: None
+) -> Iterator[Any]:
+    """The packets of one track of a file; ``on_failure`` is told of damaged parts, and may raise."""
+    failures = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            on_failure(error)
+            failures += 1
+            if failures > _MAX_READ_FAILURES:
+                return
+            packets = container.demux(stream)
+            continue
+        if packet is None:
+            return
+        # An empty packet would end the decoding; AVI has them for "the picture before, again".
+        if packet.size:
+            failures = 0
+            yield packet
 
 
 def _raise_if_out_of_memory(error: av.FFmpegError) -> None:
