@@ -35,7 +35,7 @@ export const CLIP_FAILED = "The sample clip could not be played by this browser.
 export const TOKEN_NEEDED = "This server asks for a token. Whoever runs it can tell you.";
 export const TOKEN_WRONG = "That token was not accepted. Check it and try again.";
 export const UNREACHABLE = "The server does not answer. It may be restarting; trying again.";
-export const SERVER_BUSY = "The server is full at the moment. Trying again.";
+const SERVER_BUSY = "The server is full at the moment. Trying again.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
 export const NO_PICTURE_YET = "There is no picture yet. Click when it is there.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
@@ -152,7 +152,7 @@ export const FILE_UNREADABLE = "The file could not be read any more. It may have
 export const JOB_LOST =
   "Connection lost before the video was done. Nothing of it was kept; press Process to try again from the beginning.";
 export const NOTHING_DONE = "The server stopped before there was anything to keep. Press Process to try again.";
-export const JOB_BUSY = "The server is busy with other videos. Your clicks are kept; press Process again in a moment.";
+const JOB_BUSY = "The server is busy with other videos. Your clicks are kept; press Process again in a moment.";
 export const JOB_RUNNING = "The video is being processed. Wait until it is done, or stop it, then change your clicks.";
 export const RESULT_GONE = "The result is no longer on the server. Press Process again to make it anew.";
 export const VIDEO_BROKEN = "This browser stopped being able to play this video. Choose it again, or choose another one.";

@@ -2,7 +2,7 @@
  * The wire protocol's framing: binary messages and the token's subprotocol (docs/protocol.md).
  */
 
-export const SUBPROTOCOL = "streamseg.v1";
+const SUBPROTOCOL = "streamseg.v1";
 export const VERSION = 1;
 const LENGTH_BYTES = 4;
 

@@ -90,6 +90,6 @@ export class Telling {
  * @param {Mark} mark
  * @param {"track" | "image"} mode
  */
-export function startsAfresh({ state }, mark, mode) {
+function startsAfresh({ state }, mark, mode) {
   return mode === "image" && state === "lost" && (mark.kind === "box" || mark.label !== EXCLUDE);
 }
