@@ -39,7 +39,6 @@ PROMPTS = "What to segment (pixels of the upright picture)"
 FRAMES = "Videos: which frames"
 OUTPUT = "Output"
 MASKS = "Masks"
-WHERE = "Where it runs"
 
 
 def _version(wanted: bool) -> None:

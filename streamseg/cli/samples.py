@@ -31,7 +31,6 @@ class Sample:
     """A sample file; ``prompt``: fields of a Prompt that point at its main object, where they are known."""
 
     path: Path
-    title: str
     prompt: dict[str, Any] | None
 
     def prompts(self, width: int, height: int) -> list[Prompt]:
@@ -61,4 +60,4 @@ def find_samples(*, pictures: bool = True, clip: bool = False) -> list[Sample]:
     entries = index["images"] if pictures else []
     if clip and index.get("clip") is not None:
         entries = [*entries, index["clip"]]
-    return [Sample(folder / one["file"], one["title"], one.get("prompt", _PROMPTS.get(one["file"]))) for one in entries]
+    return [Sample(folder / one["file"], one.get("prompt", _PROMPTS.get(one["file"]))) for one in entries]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -146,19 +144,6 @@ def load_model(
         model.reason,
     )
     return model
-
-
-_shared: dict[tuple[Any, ...], LoadedModel] = {}
-_shared_lock = threading.Lock()
-
-
-def shared_model(name: str = AUTO, **options: Any) -> LoadedModel:
-    """`load_model`, once per process and set of arguments; later calls get the same object."""
-    key = (name, *sorted(options.items()))
-    with _shared_lock:
-        if key not in _shared:
-            _shared[key] = load_model(name, **options)
-        return _shared[key]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from streamseg.errors import BadCheckpointError, BadSettingError, ModelUnavailableError
 from streamseg.models import build
-from streamseg.models.build import LoadedModel, load_model, shared_model
+from streamseg.models.build import LoadedModel, load_model
 from streamseg.models.catalog import AUTO_ON_GPU, MODELS
 from streamseg.models.configs import build_architecture
 from streamseg.models.devices import cuda_available
@@ -221,13 +221,6 @@ def test_nano_takes_other_input_sizes() -> None:
     assert model.image_size == SIZE
     masks, _ = click(model)
     assert masks.shape == (3, 240, 320)
-
-
-def test_a_model_is_shared_by_those_who_ask_for_the_same() -> None:
-    options = {"device": "cpu", "threads": 1, "warm_up": False}
-    first = shared_model("nano", **options)
-    assert shared_model("nano", **dict(reversed(options.items()))) is first
-    assert shared_model("nano", **options, image_size=SIZE) is not first
 
 
 def test_where_compiling_fails_the_model_runs_uncompiled_and_the_log_says_so(

@@ -18,7 +18,6 @@ from streamseg.models.catalog import MODELS
 from streamseg.models.checkpoint_file import recognise
 from streamseg.models.configs import build_architecture, compose
 
-PUBLISHED = [spec for spec in MODELS.values() if not spec.embedded]
 TINY = MODELS["sam2.1-hiera-tiny"]
 
 
