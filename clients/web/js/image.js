@@ -9,13 +9,12 @@ import { EffectChooser } from "./effect-chooser.js";
 import { fitted } from "./frames.js";
 import { onLetters } from "./help.js";
 import * as messages from "./messages.js";
-import { promptOf } from "./objects.js";
+import { DEFAULT_MOST_OBJECTS, promptOf } from "./objects.js";
 import { Workspace } from "./workspace.js";
 
 /** Long side to which the stage draws the picture; downloads have its full size. */
 const SHOWN_SIDE = 2048;
 const READING = "Reading the picture …";
-const DEFAULT_MOST_OBJECTS = 64;
 
 export class ImageTab {
   name = "image";

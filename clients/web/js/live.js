@@ -14,6 +14,7 @@ import { Frames } from "./frames.js";
 import { onLetters } from "./help.js";
 import { LiveSession } from "./live-session.js";
 import * as messages from "./messages.js";
+import { DEFAULT_MOST_OBJECTS } from "./objects.js";
 import { remember, remembered } from "./preferences.js";
 import { SpeedCard } from "./speed-card.js";
 import { Stats } from "./stats.js";
@@ -23,7 +24,6 @@ import { TransportChoice } from "./transport-choice.js";
 import { Workspace } from "./workspace.js";
 
 const STATS_EVERY_MS = 500;
-const DEFAULT_MOST_OBJECTS = 64;
 /** Pictures between two results of a stream; more are no help to a figure. */
 const MOST_COUNTED = 100;
 

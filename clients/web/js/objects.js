@@ -7,6 +7,8 @@ import { EXCLUDE, INCLUDE } from "./gestures.js";
 import { History } from "./history.js";
 import { contains, decode } from "./rle.js";
 
+/** What a server allows that does not say. */
+export const DEFAULT_MOST_OBJECTS = 64;
 /** Longest side to which masks are unpacked for drawing; downloads unpack them in full. */
 const DRAWN_SIDE = 1280;
 const LONGEST_NAME = 40;

@@ -12,6 +12,7 @@ import { FileJob } from "./job.js";
 import { showLane } from "./lane.js";
 import * as messages from "./messages.js";
 import { describe } from "./object-list.js";
+import { DEFAULT_MOST_OBJECTS } from "./objects.js";
 import { Player } from "./player.js";
 import { Preview } from "./preview.js";
 import { ProcessCard } from "./process-card.js";
@@ -22,7 +23,6 @@ import { Workspace } from "./workspace.js";
 
 /** Long side to which the stage draws the frames, and of the frames that are sent for a preview. */
 const SHOWN_SIDE = 1280;
-const DEFAULT_MOST_OBJECTS = 64;
 
 /** @typedef {import("./objects.js").Mark} Mark */
 
