@@ -203,7 +203,7 @@ class NetworkSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    enabled: bool = Field(False, description="Whether clients may name an address; see docs/network.md.")
+    enabled: bool = Field(False, description="Whether clients may name an address.")
     allow: list[str] = Field(
         default_factory=list,
         description="Hosts that may be opened: names, addresses, networks like `192.168.1.0/24`; all else is refused.",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from streamseg.errors import BadMessageError, BadSettingError
 from streamseg.media.network import NetworkOptions
-from streamseg.settings import Limits, Settings, load_settings
+from streamseg.settings import Limits, NetworkSettings, Settings, StreamsSettings, WebrtcSettings, load_settings
 
 ROOT = Path(__file__).parents[1]
 
@@ -120,6 +122,17 @@ def test_the_docs_table_lists_every_limit() -> None:
     table = (ROOT / "docs" / "limits.md").read_text()
     for name, field in Limits.model_fields.items():
         assert f"| `{name}` | {field.default:,} | {field.description} |" in table
+
+
+@pytest.mark.parametrize(
+    ("page", "settings"),
+    [("network.md", NetworkSettings), ("streams.md", StreamsSettings), ("webrtc.md", WebrtcSettings)],
+)
+def test_the_docs_tables_list_every_setting(page: str, settings: type[BaseModel]) -> None:
+    table = (ROOT / "docs" / page).read_text("utf-8")
+    defaults = json.loads(settings().model_dump_json())
+    for name, field in settings.model_fields.items():
+        assert f"| `{name}` | `{json.dumps(defaults[name])}` | {field.description} |" in table
 
 
 def test_the_rule_and_the_options_of_network_streams() -> None:
