@@ -5,6 +5,7 @@ Nested values take a double underscore in the environment: ``STREAMSEG_LIMITS__M
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from streamseg.segmentation.prompts import PromptLimits
 from streamseg.segmentation.refine import RefineOptions
 from streamseg.segmentation.track_options import TrackOptions
 
+ENV_PREFIX = "STREAMSEG_"
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
 # Names of shared streams are part of addresses.
@@ -57,7 +59,8 @@ class Limits(BaseModel):
     max_mask_pixels: int = Field(
         400_000_000,
         ge=1,
-        description="A frame whose objects together have more pixels of masks is `too_large`; a byte of memory each.",
+        description="A frame whose objects together have more pixels of masks is `too_large`, and so are prompts whose "
+        "masks do; a byte of memory each.",
     )
     max_sessions: int = Field(
         16,
@@ -68,7 +71,8 @@ class Limits(BaseModel):
     messages_per_s: float = Field(
         120.0,
         gt=0,
-        description="More messages of one connection (bursts of twice this) are `rate_limited`, close 1008.",
+        description="More messages of one connection (bursts of twice this) are `rate_limited`, close 1008. One of "
+        "more than 256 values counts as several.",
     )
     idle_timeout_s: float = Field(
         120.0, gt=0, description="A connection that sends nothing for so long is closed, 1001."
@@ -273,7 +277,7 @@ class Settings(BaseSettings):
     """All settings of the service."""
 
     model_config = SettingsConfigDict(
-        env_prefix="STREAMSEG_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; other than loopback needs a token.")
@@ -323,6 +327,8 @@ def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = 
     if config is not None and not config.is_file():
         raise BadSettingError(f"the settings file {config} does not exist")
 
+    _check_environment()
+
     class FromFile(Settings):
         model_config = SettingsConfigDict(yaml_file=config)
 
@@ -339,6 +345,24 @@ def load_settings(config: Path | None = None, flags: Mapping[str, Any] | None = 
     except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise BadSettingError(f"the settings file {config} is not valid YAML: {reason}") from None
+
+
+def _check_environment() -> None:
+    """Raise BadSettingError for a variable that is meant as a setting and is none: it would be passed over in silence.
+
+    Others are let be: a container's platform may make some of its own, such as ``STREAMSEG_SERVICE_HOST``.
+    """
+    known = set(Settings.model_fields) | {"config"}
+    for variable in os.environ:
+        name = variable.lower().removeprefix(ENV_PREFIX.lower())
+        if name == variable.lower():
+            continue
+        group, nested, _ = name.partition("__")
+        alike = difflib.get_close_matches(group, known, n=1, cutoff=0.8)
+        if group in known or not (nested or alike):
+            continue
+        hint = f"; do you mean {ENV_PREFIX}{alike[0].upper()}{nested}{'...' if nested else ''}?" if alike else ""
+        raise BadSettingError(f"the environment variable {variable} names no setting{hint}")
 
 
 def _why_not_read(error: SettingsError) -> str:

@@ -49,6 +49,30 @@ def test_the_file_can_be_named_in_the_environment(tmp_path: Path, monkeypatch: p
     assert settings.refine.min_area_px == 9
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("STREAMSEG_LIMIT__MAX_OBJECTS", "STREAMSEG_LIMITS__..."),
+        ("STREAMSEG_TOKN", "STREAMSEG_TOKEN"),
+        ("streamseg_inseure", "STREAMSEG_INSECURE"),
+        ("STREAMSEG_FOO__BAR", ""),
+    ],
+)
+def test_a_misspelt_variable_of_the_environment_is_named(
+    variable: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(BadSettingError, match=f"environment variable {variable} names no setting") as caught:
+        load_settings()
+    assert meant in caught.value.message
+
+
+def test_variables_that_others_make_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMSEG_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("STREAMSEG_PORT_8000_TCP_ADDR", "10.0.0.1")
+    assert load_settings().host == "127.0.0.1"
+
+
 def test_the_token_comes_from_the_environment_and_does_not_print(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMSEG_TOKEN", "a secret")
     settings = load_settings()

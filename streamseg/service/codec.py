@@ -28,16 +28,30 @@ from streamseg.service.protocol.server_messages import ServerHeader, ServerText
 # A text message holds prompts; the longest that is meant is the RLE of a ragged mask of a large picture.
 MAX_TEXT_CHARS = 2**20
 MAX_HEADER_BYTES = 2**14
+# Reading takes time by the values, which commas part, not by the characters: a mask of a megabyte is one value.
+MAX_COMMAS = 2**16
+COMMAS_OF_A_MESSAGE = 2**8
 
 _HEADER_LENGTH = struct.Struct(">I")
 
 M = TypeVar("M", bound=Message)
 
 
+def cost_of(data: str | bytes) -> float:
+    """How much work reading a message is, in those of usual length."""
+    if isinstance(data, str):
+        commas = data[:MAX_TEXT_CHARS].count(",")
+    else:
+        commas = data.count(b",", 0, _HEADER_LENGTH.size + MAX_HEADER_BYTES)
+    return max(1.0, commas / COMMAS_OF_A_MESSAGE)
+
+
 def parse_text(text: str) -> ClientText:
     """The message in ``text``; raises BadMessageError, UnsupportedVersionError or TooLargeError."""
     if len(text) > MAX_TEXT_CHARS:
         raise TooLargeError(f"a text message of {len(text)} characters; at most {MAX_TEXT_CHARS} are taken")
+    if (commas := text.count(",")) > MAX_COMMAS:
+        raise TooLargeError(f"a text message of {commas} values; at most {MAX_COMMAS} are taken")
     fields = _json_object(text)
     kind = _type_of(fields)
     if kind == "frame":

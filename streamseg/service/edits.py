@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from streamseg.errors import TooLargeError
 from streamseg.service.protocol.client_messages import PromptFields, PromptRequest, Remove, Undo
 
 if TYPE_CHECKING:
@@ -45,3 +47,10 @@ async def say(
         add()
     else:
         await asyncio.to_thread(add)
+
+
+def check_mask_pixels(prompts: Iterable[PromptFields], most: int) -> None:
+    """Raise TooLargeError for prompts whose masks unpack to more than ``most`` pixels: few characters may say many."""
+    pixels = sum(one.mask_pixels for one in prompts)
+    if pixels > most:
+        raise TooLargeError(f"masks of {pixels:,} pixels in prompts; at most {most:,} are taken together")

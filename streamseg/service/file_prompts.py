@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamseg.errors import BadPromptError, BadStateError, NotFoundError
 from streamseg.segmentation.prompts import check_mask_shape
+from streamseg.service.edits import check_mask_pixels
 from streamseg.service.protocol.client_messages import PromptFields, PromptRequest, Remove, Undo
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ class FilePrompts:
                 self.said = ()
 
     async def add(self, fields: PromptFields) -> None:
-        """Say something about an object; raises BadPromptError."""
+        """Say something about an object; raises BadPromptError or TooLargeError."""
+        kept = [one for one in self.said if not (fields.replace and one.object_id == fields.object_id)]
+        check_mask_pixels([*kept, fields], self._limits.max_mask_pixels)
         # Made once to hear what is wrong with it; its frame may not be known yet.
         await asyncio.to_thread(self._prompt, fields, 0)
         most = self._limits.max_objects

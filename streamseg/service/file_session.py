@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
@@ -218,6 +219,8 @@ class FileSession:
         if self._entered:
             self._entered = False
             self._files.leave()
+        # An error in it knows this session by its traceback.
+        self._running = None
 
     def _abandon(self) -> None:
         self._gone = True
@@ -231,6 +234,14 @@ class FileSession:
     # In the file's own thread
 
     def _run(self) -> Summary:
+        try:
+            return self._run_until_valid()
+        except Exception as error:
+            # The error is told later; until then it must not hold the pictures and masks of what it ended.
+            _forget_locals(error)
+            raise
+
+    def _run_until_valid(self) -> Summary:
         while True:
             try:
                 summary = self._run_once()
@@ -336,6 +347,12 @@ class FileSession:
     def _check_gone(self) -> None:
         if self._gone:
             raise CancelledWorkError("the client has left")
+
+
+def _forget_locals(error: BaseException | None) -> None:
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _sampling(fields: SamplingFields | None) -> Sampling:

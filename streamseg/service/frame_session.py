@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streamseg.errors import WebrtcFailedError
 from streamseg.media.image import decode_image
 from streamseg.pipeline import Pipeline, StreamOptions
-from streamseg.service.edits import carry_out, say
+from streamseg.service.edits import carry_out, check_mask_pixels, say
 from streamseg.service.effects import Again, CameraFrame, Change, Segment, Segmented, Signal
 from streamseg.service.encoding import encode_result
 from streamseg.service.protocol.client_messages import LIVE_SOURCES, FrameMessage, Start
@@ -56,7 +56,8 @@ class FrameSession:
         return self._pipeline.object_ids
 
     async def open(self) -> None:
-        """Make ready, with the prompts of the start."""
+        """Make ready, with the prompts of the start; raises BadPromptError or TooLargeError."""
+        check_mask_pixels(self._start.prompts, self._limits.max_mask_pixels)
         if self._start.source == "webrtc":
             kind = await asyncio.to_thread(_load_webrtc)
             self._webrtc = kind(self._start, self._settings, self._most_px, self._on_frame, self._on_failure)

@@ -15,11 +15,13 @@ class TokenBucket:
         self._left = self._burst
         self._since = clock()
 
-    def take(self) -> bool:
+    def take(self, cost: float = 1.0) -> bool:
+        """Whether it may happen now; what costs more than a whole burst waits for a whole one."""
         now = self._clock()
         self._left = min(self._burst, self._left + (now - self._since) * self._per_s)
         self._since = now
-        if self._left < 1.0:
+        cost = min(cost, self._burst)
+        if self._left < cost:
             return False
-        self._left -= 1.0
+        self._left -= cost
         return True

@@ -29,6 +29,7 @@ from streamseg.errors import (
 from streamseg.service.protocol import SUBPROTOCOL
 from streamseg.settings import Settings
 
+_TOKEN = re.compile("[!-~]([ -~]*[!-~])?")
 TOKEN_SUBPROTOCOL = f"{SUBPROTOCOL.partition('.')[0]}.token."
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -59,6 +60,10 @@ def check_bind(settings: Settings) -> None:
     """Raise BadSettingError where listening would let strangers in."""
     if settings.token is not None and not settings.token.get_secret_value():
         raise BadSettingError("the token is empty: set STREAMSEG_TOKEN to a long random text, or leave it unset")
+    if settings.token is not None and not _TOKEN.fullmatch(settings.token.get_secret_value()):
+        raise BadSettingError(
+            "the token has characters that a browser cannot send: take ASCII letters, digits and signs"
+        )
     if settings.token is None and not settings.insecure and not is_loopback(settings.host):
         raise BadSettingError(
             f"will not listen on {settings.host} without a token: set STREAMSEG_TOKEN, "

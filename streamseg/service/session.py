@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from streamseg.errors import BadMessageError, BadStateError, RateLimitedError, StreamsegError
 from streamseg.service import stream_rules, webrtc_rules
-from streamseg.service.codec import parse_binary, parse_text
+from streamseg.service.codec import cost_of, parse_binary, parse_text
 from streamseg.service.effects import (
     CLOSE_GOING_AWAY,
     CLOSE_POLICY,
@@ -66,7 +66,7 @@ from streamseg.service.running_frames import RunningFrames
 from streamseg.service.running_stream import RunningStream
 from streamseg.service.upload import check_start
 
-# A burst of so many seconds' worth of messages is let through.
+# A burst of so many seconds' worth of messages is let through. One of very many values counts as several.
 BURST_S = 2.0
 # Pieces of a file from this size on are paced by what is stored, so they do not count as messages.
 BULK_BYTES = 256 * 2**10
@@ -130,7 +130,7 @@ class Session:
         """A message of the client, as it came."""
         if self._closed:
             return []
-        if not self._is_paced(data) and not self._bucket.take():
+        if not self._is_paced(data) and not self._bucket.take(cost_of(data)):
             self._closed = True
             return [
                 Send(Failure.of(RateLimitedError(f"more than {self._messages_per_s:g} messages per second"))),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from streamseg.service.edits import check_mask_pixels
 from streamseg.service.effects import Change, Segmented
 from streamseg.service.encoding import encode_result
 from streamseg.service.protocol.client_messages import Start
@@ -52,6 +53,7 @@ class StreamSession:
     async def open(self) -> None:
         """Find the stream, or open it; raises StreamsegError."""
         start = self._start
+        check_mask_pixels(start.prompts, self._limits.max_mask_pixels)
         if start.url is not None:
             self._stream = await self._streams.open_url(start.url, start.name, self._options, self._limits)
         else:

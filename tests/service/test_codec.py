@@ -10,7 +10,16 @@ import pytest
 from wire_client import pack
 
 from streamseg.errors import BadMessageError, StreamsegError, TooLargeError, UnsupportedVersionError
-from streamseg.service.codec import MAX_HEADER_BYTES, MAX_TEXT_CHARS, encode_binary, parse_binary, parse_text
+from streamseg.service.codec import (
+    COMMAS_OF_A_MESSAGE,
+    MAX_COMMAS,
+    MAX_HEADER_BYTES,
+    MAX_TEXT_CHARS,
+    cost_of,
+    encode_binary,
+    parse_binary,
+    parse_text,
+)
 from streamseg.service.protocol.client_messages import FrameHeader, PromptRequest, Start
 
 START = {"type": "start", "version": 1, "source": "image"}
@@ -197,3 +206,21 @@ def _complaint(parse: Callable[[Any], object], data: str | bytes) -> str:
     except StreamsegError as error:
         return error.message
     return ""
+
+
+def test_a_text_of_too_many_values_is_not_read() -> None:
+    text = json.dumps(START | {"x": [1] * (MAX_COMMAS + 1)})
+    assert len(text) < MAX_TEXT_CHARS
+    with pytest.raises(TooLargeError, match="values"):
+        parse_text(text)
+
+
+def test_messages_cost_by_their_values_and_not_by_their_length() -> None:
+    mask = {"size": [4000, 4000], "counts": "a" * 900_000}
+    assert cost_of(json.dumps(PROMPT | {"mask": mask})) == 1
+    points = {"points_xy_px": [[1, 2]] * 64, "labels": [1] * 64}
+    assert cost_of(json.dumps(PROMPT | points)) == 1
+    assert cost_of(json.dumps({"x": [1] * 10 * COMMAS_OF_A_MESSAGE})) == pytest.approx(10, abs=0.1)
+    # Bytes of a picture are no values.
+    assert cost_of(pack({"type": "frame"}, b"," * 10**6)) < 65
+    assert cost_of(pack({"type": "frame"}, bytes(range(256)) * 4000)) == 1

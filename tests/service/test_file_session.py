@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import io
 import json
@@ -22,7 +23,8 @@ from wire_client import CLICK, HEIGHT, WIDTH, Wire, check, eventually, frees_eve
 from streamseg.errors import BadSettingError
 from streamseg.media.frame import RgbImage
 from streamseg.media.untrusted import UntrustedVideo
-from streamseg.segmentation.masks import FrameResult
+from streamseg.segmentation.masks import FrameResult, MaskRegion
+from streamseg.segmentation.prompts import Prompt
 from streamseg.service import line as line_module
 from streamseg.service.protocol.client_messages import CHUNK_BYTES, WINDOW_BYTES
 from streamseg.service.server import Server
@@ -227,6 +229,40 @@ def test_prompts_come_while_the_file_is_on_its_way(server: Server, short: bytes)
             assert [one["object_id"] for one in results[0]["objects"]] == [2]
 
     asyncio.run(go())
+
+
+HUGE = MaskRegion.from_mask(np.ones((7000, 7000), bool)).to_rle()
+
+
+@pytest.mark.parametrize("source", ["file", "frames"])
+def test_prompts_of_few_characters_may_not_unpack_to_much(server: Server, source: str) -> None:
+    prompts = [{"object_id": index, "mask": HUGE} for index in range(1, 10)]
+
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            size = {"size_bytes": 1000} if source == "file" else {}
+            await wire.start(source, prompts=prompts, **size)
+            assert "441,000,000 pixels" in (await wire.expect("error", "too_large"))["message"]
+
+    asyncio.run(go())
+
+
+def test_what_failed_leaves_no_masks_in_memory(server: Server, short: bytes) -> None:
+    """Not even until a garbage collection: a quiet server may not have one for hours."""
+
+    async def go() -> None:
+        async with open_wire(server) as wire:
+            await wire.file(short, prompts=[{"object_id": 1, "mask": HUGE}], video=None)
+            assert (await wire.until("error"))[-1]["code"] == "bad_prompt"
+            await wire.until("done")
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(go())
+        assert eventually(lambda: not any(type(one) is Prompt for one in gc.get_objects()))
+    finally:
+        gc.enable()
 
 
 def test_a_file_needs_a_prompt_that_fits_it(server: Server, short: bytes) -> None:

@@ -52,6 +52,14 @@ def test_an_empty_token_is_none() -> None:
         check_bind(Settings(token=SecretStr("")))
 
 
+@pytest.mark.parametrize("token", ["tök", " blank", "line\nbreak", "\N{PILE OF POO}"])
+def test_a_token_that_a_browser_cannot_send_is_refused(token: str) -> None:
+    with pytest.raises(BadSettingError, match="characters") as caught:
+        check_bind(Settings(token=SecretStr(token)))
+    assert token not in caught.value.message
+    check_bind(Settings(token=SecretStr("aZ09-. _~+/=!")))
+
+
 def test_listens_on_loopback_without_a_token() -> None:
     check_bind(Settings())
 

@@ -24,6 +24,7 @@ from session_machine import (
 )
 
 from streamseg.errors import BadPromptError
+from streamseg.service.codec import COMMAS_OF_A_MESSAGE
 from streamseg.service.effects import Close, Open, Send
 from streamseg.service.rate import TokenBucket
 
@@ -136,6 +137,29 @@ def test_a_flood_is_cut_off() -> None:
     assert words[10] == ["error rate_limited", "close 1008"]
     assert words[11] == []
     assert machine.session.closed
+
+
+def test_what_costs_more_takes_more_out_of_the_bucket() -> None:
+    clock = Clock()
+    bucket = TokenBucket(1.0, 8.0, clock)
+    assert [bucket.take(3), bucket.take(3), bucket.take(3)] == [True, True, False]
+    clock.now += 1.0
+    assert bucket.take(3)
+    assert not bucket.take(100)
+    clock.now += 8.0
+    # More than ever fits in costs all that is there.
+    assert bucket.take(100)
+    assert not bucket.take()
+
+
+def test_messages_of_very_many_values_count_as_several() -> None:
+    machine = Machine(messages_per_s=20)
+    dense = '{"type": "reset", "x": [' + ",".join(["1"] * 20 * COMMAS_OF_A_MESSAGE) + "]}"
+    assert [said(machine.session.receive(dense))[0] for _ in range(3)] == [
+        "error bad_message",
+        "error bad_message",
+        "error rate_limited",
+    ]
 
 
 def test_a_patient_client_is_not_cut_off() -> None:

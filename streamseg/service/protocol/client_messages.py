@@ -60,6 +60,11 @@ class PromptFields(Message):
     time_s: Seconds | None = None
     replace: bool = False
 
+    @property
+    def mask_pixels(self) -> int:
+        """How many its mask has once it is unpacked."""
+        return 0 if self.mask is None else self.mask.size[0] * self.mask.size[1]
+
     def to_prompt(self, newest_frame: int, max_pixels: int) -> Prompt:
         """The prompt that is meant; ``newest_frame`` is taken where none is named.
 
