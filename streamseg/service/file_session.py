@@ -127,7 +127,7 @@ class FileSession:
             self._prompts.said = before
             raise BadStateError("nothing would be left to segment; stop ends the session")
         with self._turning:
-            if self._finished:
+            if self._finished or self._gone:
                 raise BadStateError("the file has been processed; start again for other prompts")
             self._again = True
             first = 0 if self._start.backwards else first_difference(request, before)

@@ -59,6 +59,11 @@ class Running(ABC):
         """Index of the frame that a prompt is made on which names none."""
         return 0
 
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do, and no answer is owed."""
+        return not self.queue.busy
+
     # What the client says
 
     @abstractmethod
@@ -105,7 +110,10 @@ class Running(ABC):
         return self._changed(work, outcome)
 
     def _changed(self, work: Change, outcome: Outcome) -> list[Effect]:
-        request = work.request
+        return self._answer(work.request, outcome)
+
+    @staticmethod
+    def _answer(request: Edit, outcome: Outcome) -> list[Effect]:
         if isinstance(outcome, StreamsegError):
             return [Send(Failure.of(outcome, request_id=request.request_id))]
         return [Send(Ok(type="ok", of=request.type, request_id=request.request_id))]

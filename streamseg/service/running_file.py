@@ -49,6 +49,10 @@ class RunningFile(Running):
     def processing(self) -> bool:
         return isinstance(self.queue.under_way, Process)
 
+    @property
+    def settled(self) -> bool:
+        return super().settled and not self._amending
+
     # What the client says
 
     def frame(self, message: FrameMessage) -> list[Effect]:  # noqa: ARG002
@@ -133,9 +137,10 @@ class RunningFile(Running):
         """How far it is."""
         return [Send(progress)] if self.processing else []
 
-    def amended(self) -> None:
+    def amended(self, request: Edit, outcome: StreamsegError | None) -> list[Effect]:
         """An ``Amend`` was carried out or refused."""
         self._amending = max(self._amending - 1, 0)
+        return self._answer(request, outcome)
 
     def done(self) -> Done:
         done = super().done()

@@ -53,7 +53,6 @@ from streamseg.service.protocol.server_messages import (
     Failure,
     IceServerFields,
     ModelInfo,
-    Ok,
     Progress,
     Ready,
     Resumed,
@@ -227,13 +226,10 @@ class Session:
 
     def amended(self, request: Edit, outcome: StreamsegError | None) -> list[Effect]:
         """What came of an ``Amend``."""
-        if self._closed or self._running is None:
+        running = self._running
+        if self._closed or not isinstance(running, RunningFile):
             return []
-        if isinstance(self._running, RunningFile):
-            self._running.amended()
-        if outcome is not None:
-            return [Send(Failure.of(outcome, request_id=request.request_id))]
-        return [Send(Ok(type="ok", of=request.type, request_id=request.request_id))]
+        return running.amended(request, outcome) + self._finish()
 
     def report(self, progress: Progress) -> list[Effect]:
         """How far the file under way is."""
@@ -324,7 +320,7 @@ class Session:
     def _finish(self) -> list[Effect]:
         """End the session if it is ending and nothing is left to do."""
         running = self._running
-        if running is None or not running.ending or running.queue.busy:
+        if running is None or not running.ending or not running.settled:
             return []
         self._running, self._draining = None, isinstance(running, RunningFile) and running.draining
         return [Send(running.done()), Release()]

@@ -9,7 +9,7 @@ from session_machine import RESULT, Machine, file_in_work, image_open, live, sai
 from wire_client import pack
 
 from streamseg.errors import BadStateError, OverloadedError, UnsupportedMediaError
-from streamseg.service.effects import Processed, Release, Send, Store
+from streamseg.service.effects import Outcome, Processed, Release, Send, Store
 from streamseg.service.protocol.client_messages import CHUNK_BYTES, WINDOW_BYTES, PromptRequest
 from streamseg.service.protocol.server_messages import Done, Failure, FileFields, Progress, Ready, Received
 
@@ -134,6 +134,24 @@ def test_what_comes_of_a_change_to_a_file_in_work_is_told() -> None:
     request = PromptRequest(type="prompt", object_id=1, box_xyxy_px=[0, 0, 4, 4], request_id="p")
     assert said(machine.session.amended(request, None)) == ["ok"]
     assert said(machine.session.amended(request, BadStateError("done"))) == ["error bad_state p"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "says"), [(Processed([], []), []), (UnsupportedMediaError("broken"), ["error unsupported_media"])]
+)
+def test_a_change_that_came_before_the_file_ended_is_answered_before_the_session_is(
+    outcome: Outcome, says: list[str]
+) -> None:
+    machine = file_in_work()
+    requests = [PromptRequest(type="prompt", object_id=1, box_xyxy_px=[0, 0, 4, 4], request_id=one) for one in "pq"]
+    for one in requests:
+        assert machine.prompt(box_xyxy_px=[0, 0, 4, 4], request_id=one.request_id) == ["amend prompt"]
+    assert machine.end(outcome) == says
+    assert machine.prompt(request_id="late") == ["error bad_state late"]
+    late = BadStateError("the file has been processed")
+    assert said(machine.session.amended(requests[0], late)) == ["error bad_state p"]
+    assert said(machine.session.amended(requests[1], late)) == ["error bad_state q", "done", "release"]
+    assert machine.start() == []
 
 
 def test_frames_that_are_told_again_do_not_count_again() -> None:
