@@ -85,6 +85,13 @@ class NotFoundError(StreamsegError):
     http_status = 404
 
 
+class ObjectTakenError(StreamsegError):
+    """A prompt for an object of one's own, whose id somebody else has given to an object of the same stream."""
+
+    code = "object_taken"
+    http_status = 409
+
+
 class UnauthorizedError(StreamsegError):
     """The token is missing or wrong."""
 

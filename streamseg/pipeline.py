@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -104,13 +104,21 @@ class Pipeline:
     def object_ids(self) -> tuple[int, ...]:
         return self._segmenter.object_ids
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None, on_next: bool = False) -> None:
+    def add_prompt(
+        self,
+        prompt: Prompt,
+        replace: bool = False,
+        tag: str | None = None,
+        on_next: bool = False,
+        author: Hashable = None,
+        own: bool = False,
+    ) -> None:
         """See ``Segmenter.add_prompt``."""
-        self._segmenter.add_prompt(prompt, replace, tag, on_next)
+        self._segmenter.add_prompt(prompt, replace, tag, on_next, author, own)
 
-    def undo(self) -> int:
+    def undo(self, author: Hashable = None) -> int:
         """See ``Segmenter.undo``."""
-        return self._segmenter.undo()
+        return self._segmenter.undo(author)
 
     def remove(self, object_id: int) -> None:
         """Forget an object; NotFoundError if there is none of this id."""

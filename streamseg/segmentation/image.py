@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from streamseg.errors import BadPromptError, BadStateError
 from streamseg.segmentation.closer_look import look_closer
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, box_of, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
+from streamseg.segmentation.history import History
 from streamseg.segmentation.prompts import (
     Box,
     Point,
@@ -24,9 +25,9 @@ from streamseg.segmentation.prompts import (
 )
 from streamseg.segmentation.segmenter import (
     MAX_REJECTED,
-    MAX_UNDO,
     Rejected,
     check_mask_memory,
+    check_own,
     check_room,
     unknown_object,
 )
@@ -77,9 +78,11 @@ class _Object:
     """What is known of one object.
 
     ``prior``: the last coarse mask on which it was not lost; ``prompted_score``: predicted IoU when last prompted.
+    ``author``: who made it.
     """
 
     object_id: int
+    author: Hashable = None
     said: list[_Said] = field(default_factory=list)
     prior: Logits | None = None
     prior_frame: Frame | None = None
@@ -118,7 +121,7 @@ class ImageSegmenter:
         self._lock = threading.Lock()
         self._objects: dict[int, _Object] = {}
         self._rejected: list[Rejected] = []
-        self._history: list[tuple[_Object, _Said]] = []
+        self._history: History[tuple[_Object, _Said]] = History()
         self._last: tuple[Frame, ImageEmbedding] | None = None
 
     @property
@@ -137,6 +140,8 @@ class ImageSegmenter:
         replace: bool = False,
         tag: str | None = None,
         on_next: bool = False,  # noqa: ARG002
+        author: Hashable = None,
+        own: bool = False,
     ) -> None:
         """See ``Segmenter``. Every prompt counts from the next frame on, whichever it names.
 
@@ -144,35 +149,29 @@ class ImageSegmenter:
         """
         said = self._said(prompt, tag)
         with self._lock:
-            known = None if replace else self._objects.get(prompt.object_id)
+            there = self._objects.get(prompt.object_id)
+            if own and there is not None:
+                check_own(prompt.object_id, there.author, author)
+            known = None if replace else there
             former = [] if known is None else known.said
             check_room(prompt, self._objects, sum(len(one.points) for one in former), self._limits)
             if self._last is not None:
                 said.check(self._last[0].width, self._last[0].height)
             if known is None:
-                known = _Object(prompt.object_id)
+                known = _Object(prompt.object_id, author if there is None else there.author)
                 self._objects[prompt.object_id] = known
             known.said = _without_replaced(known.said, said)
-            self._history = [*self._history[-MAX_UNDO + 1 :], (known, said)]
+            self._history.add(author, (known, said))
 
-    def undo(self) -> int:
-        """See ``Segmenter``: the object goes on from the mask that it had before that prompt."""
+    def undo(self, author: Hashable = None) -> int:
+        """See ``Segmenter``: the object goes on from the mask that it had before that prompt, or from where it is if
+        others have said something about it on a later frame."""
         with self._lock:
-            while self._history:
-                one, said = self._history.pop()
+            while (taken := self._history.take(author)) is not None:
+                (one, said), since = taken
                 if self._objects.get(one.object_id) is not one:
                     continue
-                one.said = [other for other in one.said if other is not said]
-                if said.frame is not None:
-                    one.prior, one.prior_frame = said.before or (None, None)
-                    one.answer = one.answer_frame = None
-                    for other in one.said:
-                        other.frame = None
-                for other, box in said.took:
-                    other.box = box
-                    if other not in one.said:
-                        other.frame = None
-                        one.said.append(other)
+                _take_back(one, said, [other for whose, other in since if whose is one])
                 if not one.said and (one.prior is None or not self._carry):
                     del self._objects[one.object_id]
                 return one.object_id
@@ -248,16 +247,18 @@ class ImageSegmenter:
         return _Said(prompt.points, prompt.point_labels, prompt.box, coarse, shape_hw, tag)
 
     def _reject_misfits(self, frame: Frame) -> None:
+        misfits: list[_Said] = []
         for one in list(self._objects.values()):
             for said in list(one.said):
                 try:
                     said.check(frame.width, frame.height)
                 except BadPromptError as error:
                     one.said.remove(said)
-                    self._history = [(other, kept) for other, kept in self._history if kept is not said]
+                    misfits.append(said)
                     self._reject(Rejected(one.object_id, error, said.tag))
             if not one.said and one.prior is None:
                 del self._objects[one.object_id]
+        self._history.drop(lambda entry: entry[1] in misfits)
 
     def _reject(self, rejected: Rejected) -> None:
         # Whoever never asks for them must not pile them up.
@@ -294,6 +295,31 @@ def _without_replaced(former: list[_Said], said: _Said) -> list[_Said]:
         if said.mask is not None:
             one.mask = one.mask_shape_hw = None
     return [one for one in former if not one.is_empty()] + [said]
+
+
+def _take_back(one: _Object, said: _Said, since: list[_Said]) -> None:
+    """Let the object be without ``said``; ``since``: what others said about it after that."""
+    one.said = [other for other in one.said if other is not said]
+    later = [other for other in since if other.frame is not None and other.frame is not said.frame]
+    if said.frame is not None and later:
+        # What was made of the two since then cannot be told apart.
+        for other in later:
+            if other.frame is later[0].frame:
+                other.before = said.before
+    elif said.frame is not None:
+        one.prior, one.prior_frame = said.before or (None, None)
+        one.answer = one.answer_frame = None
+        for other in one.said:
+            other.frame = None
+    heir = next((other for other in since if any(former is said for former, _ in other.took)), None)
+    if heir is not None:
+        heir.took = [*said.took, *(pair for pair in heir.took if pair[0] is not said)]
+        return
+    for former, box in said.took:
+        former.box = box
+        if former not in one.said:
+            former.frame = None
+            one.said.append(former)
 
 
 def _remember(one: _Object, applied: list[_Said], answer: Answer, frame: Frame) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
-from streamseg.errors import BadPromptError, NotFoundError, TooLargeError
+from streamseg.errors import BadPromptError, NotFoundError, ObjectTakenError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,6 @@ Mode: TypeAlias = Literal["image", "track"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 MAX_REJECTED = 100
-MAX_UNDO = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +40,26 @@ class Segmenter(Protocol):
     @property
     def last_frame(self) -> Frame | None: ...
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None, on_next: bool = False) -> None:
+    def add_prompt(
+        self,
+        prompt: Prompt,
+        replace: bool = False,
+        tag: str | None = None,
+        on_next: bool = False,
+        author: Hashable = None,
+        own: bool = False,
+    ) -> None:
         """Add to what is known of the prompt's object; ``replace`` forgets its former prompts and mask first.
 
-        ``on_next``: the prompt is meant for the next frame that is segmented, whichever it names.
+        ``on_next``: the prompt is meant for the next frame that is segmented, whichever it names. ``author``: who says
+        it, where several do; with ``own`` the object must be new, or have been so with a prompt of this author.
 
-        Raises BadPromptError, without any change, if the prompt cannot fit. Before the first frame its size is not
-        known; a prompt that turns out not to fit then is in ``take_rejected``.
+        Raises ObjectTakenError if it was not, and BadPromptError, without any change, if the prompt cannot fit. Before
+        the first frame its size is not known; a prompt that turns out not to fit then is in ``take_rejected``.
         """
 
-    def undo(self) -> int:
-        """Take back the last prompt that was not taken back yet; returns the id of its object.
+    def undo(self, author: Hashable = None) -> int:
+        """Take back the last prompt of ``author`` that was not taken back yet; returns the id of its object.
 
         Raises BadStateError if there is none.
         """
@@ -84,6 +92,12 @@ def check_room(prompt: Prompt, known: Iterable[int], points: int, limits: Prompt
     count = points + len(prompt.points)
     if count > limits.max_points:
         raise BadPromptError(f"{count} points for object {prompt.object_id}; at most {limits.max_points} are allowed")
+
+
+def check_own(object_id: int, maker: Hashable, author: Hashable) -> None:
+    """Raise ObjectTakenError if a known object was made by another one."""
+    if maker != author:
+        raise ObjectTakenError(f"object {object_id} was made by somebody else; give the new one another id")
 
 
 def check_mask_memory(frame: Frame, objects: int, readings: int, limits: PromptLimits) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -93,12 +93,16 @@ class Spoken:
 
 @dataclass(slots=True, eq=False)
 class TrackedObject:
-    """One object: what it remembers, and what was said about it. ``points``: how many, in all."""
+    """One object: what it remembers, and what was said about it.
+
+    ``points``: how many, in all; ``author``: who made it.
+    """
 
     object_id: int
     bank: MemoryBank = field(default_factory=MemoryBank)
     spoken: dict[int, Spoken] = field(default_factory=dict)
     points: int = 0
+    author: Hashable = None
 
     def said(self, number: int | None) -> tuple[Told, ...]:
         """What was said about it on that frame."""
@@ -106,7 +110,7 @@ class TrackedObject:
         return () if spoken is None else spoken.told
 
     def copy(self) -> TrackedObject:
-        return TrackedObject(self.object_id, self.bank.copy(), dict(self.spoken), self.points)
+        return TrackedObject(self.object_id, self.bank.copy(), dict(self.spoken), self.points, self.author)
 
     def fold(self, window: Container[int]) -> None:
         """Let go of what was said on frames that can no longer be corrected; it lives on in their memories."""

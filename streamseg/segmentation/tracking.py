@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +20,14 @@ import torch.nn.functional as F
 
 from streamseg.errors import BadPromptError, BadStateError, FrameSizeError
 from streamseg.segmentation.decode import Answer
+from streamseg.segmentation.history import History
 from streamseg.segmentation.memory import MemoryBank
 from streamseg.segmentation.prompts import PromptLimits
 from streamseg.segmentation.segmenter import (
     MAX_REJECTED,
-    MAX_UNDO,
     Rejected,
     check_mask_memory,
+    check_own,
     check_room,
     unknown_object,
 )
@@ -69,7 +70,7 @@ class Tracker:
         self._lock = threading.Lock()
         self._objects: dict[int, TrackedObject] = {}
         self._waiting: list[Told | TakenBack] = []
-        self._history: list[Told] = []
+        self._history: History[Told] = History()
         self._rejected: list[Rejected] = []
         # What the model is at; an object is not forgotten while its first prompt is there.
         self._in_work: list[Told | TakenBack] = []
@@ -89,11 +90,21 @@ class Tracker:
     def last_frame(self) -> Frame | None:
         return self._last
 
-    def add_prompt(self, prompt: Prompt, replace: bool = False, tag: str | None = None, on_next: bool = False) -> None:
+    def add_prompt(
+        self,
+        prompt: Prompt,
+        replace: bool = False,
+        tag: str | None = None,
+        on_next: bool = False,
+        author: Hashable = None,
+        own: bool = False,
+    ) -> None:
         """See ``Segmenter``; BadPromptError too for a frame that has passed too long ago to be corrected."""
         told = Told(prompt, self._coarse(prompt), replace, tag, on_next)
         with self._lock:
             known = self._objects.get(prompt.object_id)
+            if own and known is not None:
+                check_own(prompt.object_id, known.author, author)
             waiting = [one.prompt for one in self._waiting if isinstance(one, Told)]
             said = [] if known is None or replace else [one.prompt for one in known.said(self._meant(told))]
             said += [one for one in waiting if one.object_id == prompt.object_id]
@@ -105,18 +116,19 @@ class Tracker:
                 told.check(*size_wh, self._limits)
             self._check_moment(told)
             if known is None:
-                self._objects[prompt.object_id] = TrackedObject(prompt.object_id)
+                self._objects[prompt.object_id] = TrackedObject(prompt.object_id, author=author)
             self._waiting.append(told)
-            self._history = [*self._history[-MAX_UNDO + 1 :], told]
+            self._history.add(author, told)
 
-    def undo(self) -> int:
+    def undo(self, author: Hashable = None) -> int:
         """See ``Segmenter``. On a frame that has passed too long ago for a correction the object goes on from where it
         is; once everything that was said on that frame was taken back, without remembering it."""
         with self._lock:
-            while self._history:
-                told = self._history.pop()
+            while (taken := self._history.take(author)) is not None:
+                told, since = taken
                 object_id = told.prompt.object_id
-                if object_id not in self._objects:
+                void = any(other.restart and other.prompt.object_id == object_id for other in since)
+                if void or object_id not in self._objects:
                     continue
                 if told in self._waiting:
                     self._waiting.remove(told)
@@ -132,6 +144,7 @@ class Tracker:
             if self._objects.pop(object_id, None) is None:
                 raise unknown_object(object_id, self._objects)
             self._waiting = [one for one in self._waiting if told_of(one).prompt.object_id != object_id]
+            self._history.drop(lambda told: told.prompt.object_id == object_id)
 
     def reset(self) -> None:
         """Forget all objects."""
@@ -183,7 +196,7 @@ class Tracker:
             with self._lock:
                 self._in_work = []
                 self._put_back(due, originals)
-                self._history = [one for one in self._history if one not in together]
+                self._history.drop(lambda told: told in together)
                 self._forget_the_unborn()
             raise
         with self._lock:
@@ -301,14 +314,16 @@ class Tracker:
         undone = [one for one in due if isinstance(one, Told) and one in since]
         names = {name for name, one in originals.items() if self._objects.get(name) is one}
         due = [one for one in due if one not in undone and told_of(one).prompt.object_id in names]
+        given_up: list[Told] = []
         for one in list(due):
             if not isinstance(one, Told):
                 continue
             if one.failed:
                 due.remove(one)
-                self._history = [other for other in self._history if other is not one]
+                given_up.append(one)
                 self._reject(one, BadPromptError("the frame failed with this prompt; use fewer objects"))
             one.number, one.failed = None, True
+        self._history.drop(lambda told: told in given_up)
         waiting = [one for one in self._waiting if not (isinstance(one, TakenBack) and one.told in undone)]
         self._waiting = [*due, *waiting]
 
@@ -346,7 +361,7 @@ class Tracker:
             points[name] += len(told.prompt.points)
             if known is None:
                 self._objects[name] = TrackedObject(name)
-            self._history = [*self._history[-MAX_UNDO + 1 :], told]
+            self._history.add(None, told)
 
     def _commit(self, run: TrackRun, originals: dict[int, TrackedObject], number: int, frame: Frame) -> None:
         rule = run.rule
@@ -362,7 +377,8 @@ class Tracker:
             self._objects[name] = one
         for told, error in run.rejected:
             self._reject(told, error)
-            self._history = [one for one in self._history if one is not told]
+        rejected = [told for told, _ in run.rejected]
+        self._history.drop(lambda told: told in rejected)
         self._forget_the_unborn()
         self._window = run.window
         while len(self._window) > self._options.correction_window_frames:
