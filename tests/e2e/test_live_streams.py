@@ -127,7 +127,7 @@ def test_clicks_are_taken_back_and_objects_deleted(
     page.get_by_role("button", name="Delete Object 2").click()
     wait_for_frames(page, PANEL, 10)
     expect(page.locator(f"{PANEL} .object")).to_have_count(0)
-    assert [one["type"] for one in said] == ["start", "prompt", "remove", "prompt", "remove"]
+    assert [one["type"] for one in said] == ["start", "prompt", "undo", "prompt", "remove"]
     assert all(isinstance(one["frame"], int) for one in said if one["type"] == "prompt")
 
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { NOTHING_FOUND, cameraProblem, connectionProblem, fileTooLarge, problem, serverProblem } from "../../clients/web/js/messages.js";
+import { NOTHING_FOUND, cameraProblem, connectionProblem, fileTooLarge, problem, serverProblem, sourceLost } from "../../clients/web/js/messages.js";
 
 test("every failure of a camera has its own words", () => {
   const names = ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError", "SecurityError"];
@@ -25,6 +25,14 @@ test("a click that was refused at once is told from one under which nothing was 
 
 test("another shape of the picture has its own words", () => {
   assert.match(serverProblem({ code: "frame_size", message: "the frame has 3 x 4 pixels", index: 7 }), /changes its shape/);
+});
+
+test("why a stream has no pictures is said, how the tries go is not", () => {
+  const goesOn = "The stream goes on, with your objects, as soon as it is back.";
+  for (const why of ["door does not answer", "door does not answer; trying again in 4 s"])
+    assert.equal(sourceLost(why), `No new pictures: door does not answer. ${goesOn}`);
+  for (const why of ["", "trying again in 4 s", "; trying again in 4 s"])
+    assert.equal(sourceLost(why), `No new pictures. ${goesOn}`);
 });
 
 test("problems of a video are sentences of their own", () => {

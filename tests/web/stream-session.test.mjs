@@ -118,7 +118,7 @@ test("a click is said of the picture that is shown, in its pixels", async () => 
   assert.equal(Wire.newest.sent.at(-1).replace, true, "the stream does not track, whatever is chosen here");
 });
 
-test("taking back an object's only click removes it, whoever clicked last; other clicks are undone", async () => {
+test("clicks are taken back in their order, whoever clicked last; an object of one's own goes with its only one", async () => {
   open(DOOR);
   Wire.newest.open();
   await look(0, [4]);
@@ -128,9 +128,60 @@ test("taking back an object's only click removes it, whoever clicked last; other
     const { object, told } = objects.undo();
     session.undone(object, told);
   }
-  assert.deepEqual(Wire.newest.said, ["prompt 5", "prompt 4", "undo", "remove 5"]);
+  assert.deepEqual(Wire.newest.said, ["prompt 5", "prompt 4", "undo", "undo"]);
   await look(1, [4, own.id]);
   assert.deepEqual([...objects.byId.keys()], [4]);
+});
+
+test("an object whose id somebody else took at the same moment gets another one, with all its clicks", async () => {
+  open(DOOR);
+  Wire.newest.open();
+  await look(0, [4]);
+  const own = click();
+  click(own);
+  click(objects.byId.get(4));
+  const [, first, second, other] = Wire.newest.sent;
+  assert.deepEqual([first, second, other].map((one) => [one.object_id, one.own]), [[5, true], [5, true], [4, undefined]]);
+  objects.select(5);
+  await look(1, [4, 5]);
+  assert.equal(own.state, "tracked", "it is the other's");
+  for (const { request_id } of [first, second])
+    Wire.newest.say({ type: "error", code: "object_taken", message: "taken", request_id });
+  assert.deepEqual(Wire.newest.said.slice(3), ["prompt 6", "prompt 6"]);
+  const [again] = Wire.newest.sent.slice(-2);
+  assert.deepEqual([again.own, again.frame, again.points_xy_px], [true, 0, first.points_xy_px]);
+  assert.deepEqual([own.id, own.name, own.state, objects.selected], [6, "Object 6", "waiting", 6]);
+  await look(2, [4, 5]);
+  assert.deepEqual(objects.all().map(({ id, own }) => [id, own]), [[4, false], [6, true], [5, false]]);
+  await look(3, [4, 5, 6]);
+  assert.equal(own.state, "tracked");
+  assert.ok(!log.some((word) => word.startsWith("failed")));
+  for (let clicks = 0; clicks < 3; clicks++) session.undone(objects.undo().object, true);
+  assert.deepEqual([...objects.byId.keys()], [4, 5]);
+});
+
+test("an object that was taken back before its id was found taken is not told again", async () => {
+  open(DOOR);
+  Wire.newest.open();
+  await look(0);
+  click();
+  const { request_id } = Wire.newest.sent.at(-1);
+  objects.undo();
+  Wire.newest.say({ type: "error", code: "object_taken", message: "taken", request_id });
+  assert.deepEqual(Wire.newest.said, ["prompt 1"]);
+});
+
+test("in another session the objects of the former one are everybody's", async () => {
+  open(DOOR);
+  Wire.newest.open();
+  await look(0);
+  const own = click();
+  await look(1, [1]);
+  session.openAnew();
+  Wire.newest.open();
+  await look(2, [1]);
+  click(own);
+  assert.deepEqual([Wire.newest.sent.at(-1).object_id, Wire.newest.sent.at(-1).own], [1, undefined]);
 });
 
 test("a click that the server does not take is taken back, and said", async () => {

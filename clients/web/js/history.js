@@ -57,6 +57,14 @@ export class History {
     this.entries = this.entries.filter((entry) => entry.objectId !== objectId || entry.mark === kept);
   }
 
+  /**
+   * @param {number} objectId
+   * @param {number} id that it has from now on
+   */
+  renumber(objectId, id) {
+    for (const entry of this.entries) if (entry.objectId === objectId) entry.objectId = id;
+  }
+
   clear() {
     this.entries = [];
   }

@@ -94,7 +94,8 @@ export const SOURCE_WAITING = {
 /** @param {string} why as the server says it */
 export function sourceLost(why) {
   // What it says of its next try passes in a moment.
-  const reason = why && !/^trying/.test(why) ? `: ${why}` : "";
+  const [known] = why.split(/(?:; )?trying again in/);
+  const reason = known ? `: ${known}` : "";
   return `${sentence(`No new pictures${reason}`)} The stream goes on, with your objects, as soon as it is back.`;
 }
 

@@ -157,6 +157,29 @@ export class Objects {
     this.onChange();
   }
 
+  /**
+   * Gives an object a new id: the one that it had is somebody else's, and so is what results said of it.
+   * @param {SegObject} object
+   */
+  renumber(object) {
+    const { id } = object;
+    this.byId.delete(id);
+    object.id = this.nextId++;
+    if (!object.named) object.name = nameOf(object.id);
+    forget(object);
+    this.byId.set(object.id, object);
+    this.history.renumber(id, object.id);
+    if (this.selected === id) this.selected = object.id;
+    this.onChange();
+  }
+
+  /** The session is over that knew what was made here: nothing of it can be taken back in another one. */
+  disown() {
+    this.history.clear();
+    for (const object of this.byId.values()) object.own = false;
+    this.onChange();
+  }
+
   /** Forgets all. Ids go on: a result that is still on its way must not be taken for a new object's. */
   clear() {
     this.byId.clear();

@@ -27,6 +27,17 @@ export class SharedObjects {
   }
 
   /**
+   * An object that was made here has another id, and the server is told about it anew.
+   * @param {number} former which is somebody else's
+   * @param {number} id
+   */
+  renumbered(former, id) {
+    this.known.delete(former);
+    this.coming.delete(former);
+    this.told(id);
+  }
+
+  /**
    * Takes over what a result says. Returns how many objects have gone that others removed.
    * @param {any} result
    */

@@ -108,19 +108,18 @@ export class StreamSession {
    * @param {number | null} shownIndex the picture that it was made on, of the session that there is
    */
   marked(object, mark, shownIndex) {
+    const on = { frame: /** @type {number} */ (shownIndex) };
     this.shared.told(object.id);
-    this.telling.tell(object, mark, this.size, { frame: /** @type {number} */ (shownIndex) });
+    this.telling.tell(object, mark, this.size, object.own ? { ...on, own: true } : on);
   }
 
   /**
-   * @param {SegObject} object
+   * @param {SegObject} _object
    * @param {boolean} told
    */
-  undone(object, told) {
-    if (!told) return;
-    // The last prompt of the stream may be somebody else's; where an object goes with its prompt, this one is meant.
-    if (this.objects.byId.has(object.id)) this.telling.undo();
-    else this.removed(object.id);
+  undone(_object, told) {
+    // An object goes from the stream with its prompt, unless others have said something about it.
+    if (told) this.telling.undo();
   }
 
   /** @param {number} id */
@@ -187,7 +186,24 @@ export class StreamSession {
       if (this.objects.size) this.hooks.onShape();
       return;
     }
+    if (error.code === "object_taken" && request && mark) return this.taken(request, mark);
     if (this.telling.failed(error, request, mark)) this.hooks.onFailed(error);
+  }
+
+  /**
+   * Somebody else chose the same id at the same moment: the object that was made here gets another one.
+   * @param {Record<string, any>} request
+   * @param {Mark} mark that it told
+   */
+  taken(request, mark) {
+    const object = this.objects.all().find(({ marks }) => marks.includes(mark));
+    // It was taken back in the meantime.
+    if (!object) return;
+    if (object.id === request.object_id) {
+      this.objects.renumber(object);
+      this.shared.renumbered(request.object_id, object.id);
+    }
+    this.connection.request({ ...request, object_id: object.id }, mark);
   }
 
   /**
@@ -208,9 +224,8 @@ export class StreamSession {
   changed(state, why) {
     if (state !== "ready") {
       this.round = {};
-      // What was said in a former session can be taken back in none that follows.
-      if (!this.connection.away) this.objects.history.clear();
-      this.objects.onChange();
+      if (this.connection.away) this.objects.onChange();
+      else this.objects.disown();
     }
     this.hooks.onState(state, why);
     // Somebody who looks at a stream without pictures wants to see them when they come.

@@ -25,7 +25,7 @@ export class Telling {
    * @param {SegObject} object
    * @param {Mark} mark
    * @param {{width: number, height: number}} size of the frames, as the server has them
-   * @param {{frame?: number}} [on] none: it is for the next frame
+   * @param {{frame?: number, own?: boolean}} [on] without a frame it is for the next one
    */
   tell(object, mark, { width, height }, on = {}) {
     const prompt = { type: "prompt", ...promptOf(object.id, [mark], width, height), ...on };
