@@ -92,20 +92,24 @@ class AsyncStream(AsyncClosable):
         assert result is not None
         return result
 
-    async def prompt(self, prompt: Prompt, *, frame: int | None = None, replace: bool = False) -> None:
+    async def prompt(
+        self, prompt: Prompt, *, frame: int | None = None, replace: bool = False, own: bool = False
+    ) -> None:
         """Say something about an object; it holds from the next frame that is segmented.
 
         ``frame``: the index of the frame on which it was made; default: the next one that is segmented. In the mode
         ``track`` one of the last frames is corrected, and the object tracked anew from there. ``replace``: forget what
-        was said about the object first. Raises BadPromptError.
+        was said about the object first. ``own``: the object is new, or was so with a prompt of this stream's; where
+        others look on who gave one the same id, that is ObjectTakenError. Raises BadPromptError.
         """
         fields: dict[str, Any] = {"type": "prompt", **prompt_fields(prompt)}
         if frame is not None:
             fields["frame"] = frame
-        await self._ask({**fields, "replace": True} if replace else fields)
+        fields |= {name: True for name, given in (("replace", replace), ("own", own)) if given}
+        await self._ask(fields)
 
     async def undo(self) -> None:
-        """Take back the last prompt that was not taken back yet; BadStateError if there is none."""
+        """Take back the last prompt of one's own that was not taken back yet; BadStateError if there is none."""
         await self._ask({"type": "undo"})
 
     async def remove(self, object_id: int) -> None:

@@ -123,12 +123,12 @@ class Stream(_Results[AsyncStream]):
     async def _poll(self) -> list[RemoteResult]:
         return self._remote.poll()
 
-    def prompt(self, prompt: Prompt, *, frame: int | None = None, replace: bool = False) -> None:
+    def prompt(self, prompt: Prompt, *, frame: int | None = None, replace: bool = False, own: bool = False) -> None:
         """Say something about an object; see ``AsyncStream.prompt``."""
-        self._loop.run(self._remote.prompt(prompt, frame=frame, replace=replace))
+        self._loop.run(self._remote.prompt(prompt, frame=frame, replace=replace, own=own))
 
     def undo(self) -> None:
-        """Take back the last prompt that was not taken back yet; BadStateError if there is none."""
+        """Take back the last prompt of one's own that was not taken back yet; BadStateError if there is none."""
         self._loop.run(self._remote.undo())
 
     def remove(self, object_id: int) -> None:

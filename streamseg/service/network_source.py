@@ -45,6 +45,7 @@ class NetworkSource:
         self._stop = threading.Event()
         self._newest: LivePicture | None = None
         self._connected: asyncio.Future[None] = self._loop.create_future()
+        self._reason = ""
         self._over = asyncio.Event()
         self._thread = threading.Thread(target=self._read, name="streamseg-network", daemon=True)
         self._thread.start()
@@ -106,11 +107,13 @@ class NetworkSource:
                 if not self._connected.done():
                     self._connected.set_result(None)
             case Lost(reason=reason):
+                self._reason = reason
                 self._stream.tell("lost", reason)
             case Ended():
                 self._stream.tell("ended", "the stream is over")
             case _:
-                self._stream.tell("lost", f"trying again in {event.in_s:.0f} s")
+                # Who comes now has not heard the reason.
+                self._stream.tell("lost", f"{self._reason}; trying again in {event.in_s:.0f} s")
 
     def _ended(self, error: StreamsegError | None) -> None:
         self._over.set()

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from streamseg.errors import InternalError, StreamsegError
+from streamseg.errors import BadStateError, InternalError, StreamsegError
 from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.service.edits import carry_out, say
+from streamseg.service.turns import Turns
 
 if TYPE_CHECKING:
     from streamseg.engine import Engine
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
     from streamseg.settings import Limits
 
 logger = logging.getLogger(__name__)
+
+# Changes of the objects that one picture takes, of all viewers together: each may cost the model as much as a picture.
+MOST_CHANGES = 2
+# Those that the first picture takes after there was none for a while.
+MOST_CHANGES_STILL = 16
 
 # live: pictures come. connecting: they never came yet. lost: they may come again. ended: they do not.
 SourceState: TypeAlias = Literal["connecting", "live", "lost", "ended"]
@@ -68,7 +74,7 @@ class Viewer(Protocol):
         ...
 
     def failed(self, error: StreamsegError, frame_index: int) -> None:
-        """Frames cannot be segmented; said once for all frames with the same fault."""
+        """Frames cannot be segmented; said once for all frames with the same fault, and to who comes while it lasts."""
         ...
 
 
@@ -97,7 +103,11 @@ class SharedStream:
         self._why = ""
         self._index = -1
         self._frames = 0
-        self._fault: str | None = None
+        # Why frames fail, and the first that did.
+        self._fault: tuple[StreamsegError, int] | None = None
+        self._turns = Turns(MOST_CHANGES, MOST_CHANGES_STILL)
+        # Who a viewer is to the pipeline, which remembers what was said longer than the viewer stays.
+        self._authors: dict[Viewer, str] = {}
         # Whose prompt it was that is rejected later.
         self._tags: dict[str, tuple[Viewer, str | None]] = {}
         self._task = asyncio.create_task(self._segment_all(), name="streamseg-stream")
@@ -111,11 +121,6 @@ class SharedStream:
     @property
     def state(self) -> SourceState:
         return self._state
-
-    @property
-    def why(self) -> str:
-        """Why the source is in its state; may be empty."""
-        return self._why
 
     @property
     def object_ids(self) -> tuple[int, ...]:
@@ -141,21 +146,30 @@ class SharedStream:
         if self._state == "ended" or (state, why) == (self._state, self._why):
             return
         self._state, self._why = state, why
+        if state != "live":
+            self._turns.stand_still()
         for viewer in tuple(self._viewers):
             viewer.source_changed(state, why)
 
     # The viewers
 
     def enter(self, viewer: Viewer) -> None:
-        """Show the stream to ``viewer`` from now on, beginning with the state of its source."""
+        """Show the stream to ``viewer`` from now on, beginning with how it is."""
         if self._state != "ended":
             self._viewers.append(viewer)
+        self.describe(viewer)
+
+    def describe(self, viewer: Viewer) -> None:
+        """Tell ``viewer`` how the source is, and why frames fail if they do."""
         viewer.source_changed(self._state, self._why)
+        if self._fault is not None and self._state != "ended":
+            viewer.failed(*self._fault)
 
     def leave(self, viewer: Viewer) -> None:
         """Show nothing more to ``viewer``."""
         with contextlib.suppress(ValueError):
             self._viewers.remove(viewer)
+        self._authors.pop(viewer, None)
         self._tags = {tag: whose for tag, whose in self._tags.items() if whose[0] is not viewer}
 
     @property
@@ -163,7 +177,11 @@ class SharedStream:
         return len(self._viewers)
 
     async def change(self, viewer: Viewer, edit: Edit, newest_frame: int) -> None:
-        """Carry out what ``viewer`` says about the objects, which all viewers share."""
+        """Carry out what ``viewer`` says about the objects, which all viewers share, when it is its turn.
+
+        One at a time of each viewer. Raises StreamsegError.
+        """
+        await self._turn()
         await carry_out(
             self._pipeline,
             edit,
@@ -171,12 +189,23 @@ class SharedStream:
             self._limits.max_image_pixels,
             live=True,
             tag=self._tag(viewer, edit.request_id),
+            author=self._author(viewer),
         )
 
     async def prompt(self, viewer: Viewer, fields: PromptFields, tag: str | None) -> None:
         """A prompt that came with the start of ``viewer``; ``tag`` is what ``Viewer.rejected`` hears."""
+        await self._turn()
         most_px = self._limits.max_image_pixels
-        await say(self._pipeline, fields, 0, most_px, live=True, tag=self._tag(viewer, tag))
+        whose, author = self._tag(viewer, tag), self._author(viewer)
+        await say(self._pipeline, fields, 0, most_px, live=True, tag=whose, author=author)
+
+    async def _turn(self) -> None:
+        if self._state == "ended":
+            raise BadStateError("the stream is over, and its objects with it")
+        await self._turns.take(moving=self._state == "live")
+
+    def _author(self, viewer: Viewer) -> str:
+        return self._authors.setdefault(viewer, secrets.token_hex(8))
 
     def _tag(self, viewer: Viewer, tag: str | None) -> str:
         key = secrets.token_hex(8)
@@ -193,6 +222,7 @@ class SharedStream:
             await self._came.wait()
             self._came.clear()
             picture, self._newest = self._newest, None
+            self._turns.next_picture()
             viewers = [viewer for viewer in self._viewers if viewer.has_room]
             # An object is followed whether or not somebody looks; a picture without one is for eyes only.
             if picture is not None and (viewers or self._pipeline.object_ids):
@@ -222,9 +252,9 @@ class SharedStream:
                 whose.rejected(tag, one.error, index)
 
     def _failed(self, error: StreamsegError, index: int) -> None:
-        former, self._fault = self._fault, error.code
-        if former == error.code:
+        if self._fault is not None and self._fault[0].code == error.code:
             return
+        self._fault = error, index
         for viewer in tuple(self._viewers):
             viewer.failed(error, index)
 
@@ -242,6 +272,7 @@ class SharedStream:
         self.tell("ended", why)
         self._viewers.clear()
         self._tags.clear()
+        self._authors.clear()
         self._newest = None
         self._task.cancel()
         self._pipeline.close()

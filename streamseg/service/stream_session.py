@@ -72,9 +72,9 @@ class StreamSession:
         return () if self._stream is None else self._stream.object_ids
 
     def tell_source(self) -> None:
-        """Tell once more how the source is."""
+        """Tell once more how the source is, and why frames fail if they do."""
         if self._stream is not None:
-            self._on_source(self._stream.state, self._stream.why)
+            self._stream.describe(self)
 
     async def change(self, change: Change) -> None:
         """Carry out a prompt, an undo, a removal or a reset."""

@@ -42,7 +42,8 @@ class Streams:
 
     def listed(self) -> list[Status]:
         """The streams that there are, and the cameras that could be opened; not those that one client has to itself."""
-        known = {stream.name: stream.status for stream in self if not stream.name.startswith(_PRIVATE)}
+        there = [stream for stream in self if stream.state != "ended" and not stream.name.startswith(_PRIVATE)]
+        known = {stream.name: stream.status for stream in there}
         closed = [name for name in self._settings.streams.cameras if name not in known]
         return [*known.values(), *(Status(name, "closed", "track", 0, 0) for name in closed)]
 
@@ -55,8 +56,8 @@ class Streams:
     async def look(self, name: str) -> SharedStream:
         """The stream of that name; a camera of the settings is opened. Raises NotFoundError."""
         # A camera that is being opened has its name already; whether it can be had is not known before that is done.
-        if name in self._streams and name not in self._opening:
-            return self._streams[name]
+        if name not in self._opening and (stream := self._streams.get(name)) is not None and stream.state != "ended":
+            return stream
         if name not in self._settings.streams.cameras:
             raise NotFoundError(f"there is no stream of the name {name}")
         if name not in self._opening:
@@ -106,6 +107,11 @@ class Streams:
         return stream
 
     async def _open_camera(self, name: str) -> SharedStream:
+        former = self._streams.get(name)
+        if former is not None:
+            # It has ended, which nobody has seen to yet.
+            former.close("the stream is over")
+            await self._unfeed(former)
         options = StreamOptions(mode="track", refine=self._settings.refine, track=self._settings.track)
         stream = self._open(name, options, None)
         await self._feed(stream, self._settings.streams.cameras[name].get_secret_value(), None)

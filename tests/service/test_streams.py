@@ -13,14 +13,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from media.make_video import make_video
+from media.network_servers import HttpServer, send
 from mjpeg_camera import HEIGHT, SIDE, TOP, WIDTH, Camera, open_camera
 from PIL import Image
 from wire_client import Wire, closing_of, eventually, frees_everything, open_wire, settings_for_tests
 
 from streamseg.engine import Engine
+from streamseg.errors import NotFoundError
 from streamseg.models.build import LoadedModel
 from streamseg.pipeline import StreamOptions
 from streamseg.service.server import Server
+from streamseg.service.shared_stream import SharedStream
 from streamseg.service.streams import Streams
 
 BOX = {"object_id": 7, "box_xyxy_px": [10, TOP, 10 + SIDE + 20, TOP + SIDE]}
@@ -298,6 +302,61 @@ def test_a_stream_whose_source_ended_gives_its_name_and_memory_back(model: Loade
         asyncio.run(go(engine))
     finally:
         engine.close()
+
+
+def test_a_camera_that_has_ended_is_opened_anew_for_who_comes_then(model: LoadedModel) -> None:
+    film = make_video("mp4", frames=4, fps=10, container_options={"movflags": "faststart"})
+
+    async def ended(stream: SharedStream) -> None:
+        assert await asyncio.to_thread(eventually, lambda: stream.state == "ended")
+
+    async def go(engine: Engine, url: str) -> None:
+        network = {"enabled": True, "allow": ["127.0.0.1"], "max_streams": 1}
+        streams = Streams(engine, settings_for_tests(streams={"cameras": {"yard": url}}, network=network))
+        first = await streams.look("yard")
+        await ended(first)
+        assert [one.state for one in streams.listed()] == ["closed"]
+        second = await streams.look("yard")
+        assert second is not first
+        assert second.state == "live"
+        assert list(streams) == [second]
+        await streams.close()
+        # An address has ended for everybody.
+        streams = Streams(engine, settings_for_tests(network=network))
+        opened = await streams.open_url(url, "film", StreamOptions())
+        assert await streams.look("film") is opened
+        await ended(opened)
+        with pytest.raises(NotFoundError):
+            await streams.look("film")
+        await streams.close_url(opened)
+        await streams.close()
+
+    engine = Engine(model, 8)
+    try:
+        with HttpServer({"/film": lambda handler: send(handler, film)}) as server:
+            asyncio.run(go(engine, f"{server.origin}/film"))
+    finally:
+        engine.close()
+
+
+def test_who_comes_while_a_camera_is_gone_hears_why(make_server: Callable[..., Server]) -> None:
+    server = taking_addresses(make_server, network={"read_timeout_s": 2.0, "reconnect_max_s": 0.5})
+
+    async def go() -> None:
+        async with open_wire(server) as first, open_wire(server) as second:
+            with open_camera() as camera:
+                await first.start("url", url=camera.url, name="door", masks="none")
+                await first.until("result")
+            while not (told := (await first.until("source"))[-1])["message"].count("; trying again in"):
+                reason = told["message"]
+            await second.start("stream", name="door")
+            await second.expect("ready")
+            told = await second.expect("source")
+            assert told["state"] == "lost"
+            assert told["message"].startswith(reason)
+
+    asyncio.run(go())
+    assert frees_everything(server)
 
 
 def test_whoever_asks_for_a_camera_that_is_being_opened_hears_how_that_ends(make_server: Callable[..., Server]) -> None:

@@ -12,7 +12,7 @@ from wire_client import frees_everything
 
 from streamseg import Prompt
 from streamseg.client import AsyncClient, Client
-from streamseg.errors import AddressRefusedError, BadMessageError, BadStateError, NotFoundError
+from streamseg.errors import AddressRefusedError, BadMessageError, BadStateError, NotFoundError, ObjectTakenError
 from streamseg.service.server import Server
 
 ANYWHERE = Prompt(3, box_xyxy_px=(5, TOP, 15 + 2 * SIDE, TOP + SIDE))
@@ -40,6 +40,12 @@ def test_one_opens_a_camera_and_another_looks_too(network_server: Server) -> Non
                     result = await anext(stream)
                 assert result.objects[0].object_id == 3
             assert first.source == ("live", "")
+            with pytest.raises(BadStateError):
+                await first.undo()
+            with pytest.raises(ObjectTakenError):
+                await first.prompt(ANYWHERE, own=True)
+            assert [one.object_id for one in (await anext(first)).objects] == [3]
+            await second.prompt(ANYWHERE, own=True)
             with pytest.raises(BadStateError):
                 await second.segment(result.picture_jpeg or b"x")
             await first.close()

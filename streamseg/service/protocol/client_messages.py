@@ -49,7 +49,10 @@ SHARED_SOURCES: tuple[Source, ...] = ("stream", "url")
 
 
 class PromptFields(Message):
-    """What is said about one object; coordinates are pixels of the upright frame."""
+    """What is said about one object; coordinates are pixels of the upright frame.
+
+    ``own``: the object must be new, or have been so with a prompt of this session's.
+    """
 
     object_id: ObjectId
     points_xy_px: Annotated[list[PointXY], Field(max_length=MAX_POINTS)] = []
@@ -59,6 +62,7 @@ class PromptFields(Message):
     frame: Whole | None = None
     time_s: Seconds | None = None
     replace: bool = False
+    own: bool = False
 
     @property
     def mask_pixels(self) -> int:
@@ -186,7 +190,7 @@ class Reset(Message):
 
 
 class Undo(Message):
-    """Take back the last prompt that was not taken back yet."""
+    """Take back the last prompt of this session that was not taken back yet."""
 
     type: Literal["undo"]
     request_id: RequestId | None = None
