@@ -196,8 +196,8 @@ class SharedStream:
         """A prompt that came with the start of ``viewer``; ``tag`` is what ``Viewer.rejected`` hears."""
         await self._turn()
         most_px = self._limits.max_image_pixels
-        whose, author = self._tag(viewer, tag), self._author(viewer)
-        await say(self._pipeline, fields, 0, most_px, live=True, tag=whose, author=author)
+        key, author = self._tag(viewer, tag), self._author(viewer)
+        await say(self._pipeline, fields, 0, most_px, live=True, tag=key, author=author)
 
     async def _turn(self) -> None:
         if self._state == "ended":
