@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import InvalidStatus
-from wire_client import CLICK, closing_of, eventually, frees_everything, metric, open_wire, picture
+from wire_client import CLICK, closing_of, eventually, frees_everything, metric, noise, open_wire, picture
 
 from streamseg.service.server import Server
 
@@ -107,11 +107,11 @@ def test_leaving_in_the_middle_of_a_frame_frees_the_session(make_server: Callabl
 
 def test_a_reader_that_stalls_is_dropped_and_frames_do_not_pile_up(make_server: Callable[..., Server]) -> None:
     server = make_server({"send_timeout_s": 0.5, "resume_s": 0.2})
-    large = picture(1280, 960)
+    large = noise(1280, 960)
 
     async def go() -> None:
         # A small receive buffer and nobody who reads from it: the server's own buffers fill up soon.
-        async with open_wire(server, max_queue=1, close_timeout=0.1) as wire:
+        async with open_wire(server, max_queue=1, max_size=None, close_timeout=0.1) as wire:
             wire.socket.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             await wire.start("frames", prompts=[CLICK], overlay=True, overlay_quality=100)
 
