@@ -4,7 +4,8 @@
  */
 
 import { part, setText } from "./dom.js";
-import { clock } from "./times.js";
+import { evenBegin, isSought, learnDistance } from "./frame-times.js";
+import { clock, within } from "./times.js";
 
 /** How long a frame may take to appear after a seek; if none does, it was shown already. */
 const SHOWN_AGAIN_MS = 100;
@@ -44,6 +45,7 @@ export class Player {
     this.twin = null;
     this.twinOffsetS = 0;
     this.opened = false;
+    this.turn = 0;
     this.durationS = 0;
     this.firstS = 0;
     /** When the frame that is shown begins. */
@@ -51,8 +53,11 @@ export class Player {
     this.framesShown = 0;
     /** @type {number | null} the distance of two frames, once it is known */
     this.frameS = null;
+    /** @type {number | null} the same in a browser that does not tell when a frame begins that was sought */
+    this.evenS = null;
     /** @type {number | null} */
     this.wantedS = null;
+    this.goingS = this.goingBeginS = this.wantedBeginS = 0;
     /** @type {(() => void)[]} */
     this.arrivals = [];
     this.giveUp = () => {};
@@ -76,7 +81,8 @@ export class Player {
     });
     scrub.addEventListener("input", () => {
       this.pause();
-      void this.seek(Number(scrub.value));
+      const timeS = Number(scrub.value);
+      void (this.evenS === null ? this.seek(timeS) : this.seekFrame(Math.floor(within(timeS) / this.evenS) * this.evenS));
     });
     for (const type of ["play", "pause", "ended", "volumechange"]) video.addEventListener(type, () => this.show());
     video.addEventListener("play", () => this.keepStep(true));
@@ -104,20 +110,22 @@ export class Player {
    */
   async open(url) {
     this.close();
-    const { video } = this;
+    const { turn, video } = this;
     video.src = url;
     if (!(await this.happens("loadedmetadata")) || !video.videoWidth) return false;
     if (!Number.isFinite(video.duration)) {
       // Recordings of browsers do not say how long they are; at their end it is known.
-      video.currentTime = 1e7;
-      if (!(await this.happens("seeked"))) return false;
+      if (!(await this.goTo(1e7))) return false;
       this.framesShown = 0;
-      video.currentTime = 0;
-      if (!(await this.happens("seeked"))) return false;
+      if (!(await this.goTo(0))) return false;
     }
     if (video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA && !(await this.happens("loadeddata"))) return false;
     for (let waits = 0; waits < FIRST_FRAME_WAITS && !this.framesShown; waits++) await pause(10);
-    this.firstS = this.shownS;
+    const firstS = this.shownS;
+    const evenS = await learnDistance(video, firstS, (timeS) => this.goTo(timeS));
+    if (turn !== this.turn) return false;
+    this.firstS = firstS;
+    this.frameS = this.evenS = evenS;
     this.shownS = 0;
     this.durationS = Number.isFinite(video.duration) ? Math.max(0, video.duration - this.firstS) : 0;
     this.scrub.max = String(this.durationS);
@@ -145,6 +153,7 @@ export class Player {
   }
 
   close() {
+    this.turn++;
     this.opened = false;
     this.giveUp();
     this.follow(null, 0);
@@ -152,11 +161,14 @@ export class Player {
     this.video.removeAttribute("src");
     this.video.load();
     this.firstS = this.shownS = this.durationS = this.framesShown = 0;
-    this.frameS = this.wantedS = null;
+    this.frameS = this.evenS = this.wantedS = null;
     this.arrive();
   }
 
-  /** @param {string} type */
+  /**
+   * @param {string} type
+   * @returns {Promise<boolean>}
+   */
   happens(type) {
     const { video } = this;
     return new Promise((resolve) => {
@@ -173,17 +185,37 @@ export class Player {
     });
   }
 
+  /** @param {number} mediaS */
+  goTo(mediaS) {
+    this.video.currentTime = mediaS;
+    return this.happens("seeked");
+  }
+
   /** @param {number} mediaS when the frame begins, by the browser's time */
   noteFrame(mediaS) {
-    const timeS = mediaS - this.firstS;
+    const timeS = this.beginning(mediaS - this.firstS);
     const passedS = timeS - this.shownS;
-    if (!this.video.paused && passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
+    if (!this.video.paused) this.noteDistance(passedS);
     this.shownS = timeS;
     this.framesShown++;
     if (!this.opened) return;
     this.keepStep(false);
     this.show();
     this.hooks.onFrame();
+  }
+
+  /**
+   * When a frame begins.
+   * @param {number} toldS by the browser
+   */
+  beginning(toldS) {
+    if (this.evenS === null) return toldS;
+    return evenBegin(isSought(toldS, this.goingS) ? this.goingBeginS : toldS, this.evenS);
+  }
+
+  /** @param {number} passedS from one frame to another */
+  noteDistance(passedS) {
+    if (this.evenS === null && passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
   }
 
   show() {
@@ -215,19 +247,30 @@ export class Player {
   /**
    * Shows the frame of a moment. Resolves when it is shown, or when a later call took its place.
    * @param {number} timeS
+   * @param {number} [beginS] when that frame begins, if that is known
    * @returns {Promise<void>}
    */
-  seek(timeS) {
+  seek(timeS, beginS = timeS) {
     this.wantedS = Math.max(0, Math.min(timeS, this.durationS));
+    this.wantedBeginS = beginS;
     const shown = new Promise((/** @type {(value: void) => void} */ resolve) => this.arrivals.push(resolve));
     if (!this.video.seeking) this.go();
     this.show();
     return shown;
   }
 
+  /**
+   * Shows the frame that begins then.
+   * @param {number} beginS
+   */
+  seekFrame(beginS) {
+    return this.seek(within(beginS), beginS);
+  }
+
   go() {
     this.framesBefore = this.framesShown;
     this.goingS = /** @type {number} */ (this.wantedS);
+    this.goingBeginS = this.wantedBeginS;
     this.video.currentTime = this.goingS + this.firstS;
     if (this.twin && !this.twin.seeking) this.twin.currentTime = Math.max(0, this.goingS - this.twinOffsetS);
   }
@@ -278,6 +321,11 @@ export class Player {
    */
   async stepOnce(direction) {
     const fromS = this.shownS;
+    if (this.evenS !== null) {
+      const toS = (Math.round(fromS / this.evenS) + direction) * this.evenS;
+      if (toS < this.durationS - this.evenS / 2) await this.seekFrame(Math.max(0, toS));
+      return;
+    }
     if (direction < 0) {
       await this.seek(fromS - (this.frameS ?? SMALLEST_FRAME_S) / 2);
     } else {
@@ -288,8 +336,7 @@ export class Player {
         if (toS >= this.durationS) break;
       }
     }
-    const passedS = Math.abs(this.shownS - fromS);
-    if (passedS > SMALLEST_FRAME_S / 2) this.frameS = Math.min(this.frameS ?? Infinity, passedS);
+    this.noteDistance(Math.abs(this.shownS - fromS));
   }
 
   /**

@@ -5,7 +5,7 @@
 import { part } from "./dom.js";
 import { FileJob } from "./job.js";
 import * as messages from "./messages.js";
-import { clock, within } from "./times.js";
+import { clock } from "./times.js";
 import { filePrompts, flags, outside } from "./video-prompts.js";
 
 /**
@@ -132,7 +132,7 @@ export class Processing {
       const { job, arrived } = this;
       this.arrived = null;
       if (this.host.hidden) break;
-      await this.player.seek(within(arrived.time_s));
+      await this.player.seekFrame(arrived.time_s);
       if (this.job !== job) break;
       this.workspace.stage.drawPicture(this.player.video);
       this.workspace.objects.show(arrived);
@@ -183,7 +183,7 @@ export class Processing {
     if (!overlay || !(await compare.show(address(overlay.url)))) return;
     player.follow(compare.video, this.firstS ?? 0);
     const clicked = flags(this.workspace.objects.all())[0]?.timeS ?? 0;
-    await player.seek(within(Math.max(clicked, this.firstS ?? 0)));
+    await player.seekFrame(Math.max(clicked, this.firstS ?? 0));
   }
 
   /** @param {import("./job.js").ResultFile} file */

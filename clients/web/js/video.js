@@ -17,7 +17,7 @@ import { Player } from "./player.js";
 import { Preview } from "./preview.js";
 import { ProcessCard } from "./process-card.js";
 import { Processing } from "./processing.js";
-import { clock, within } from "./times.js";
+import { clock } from "./times.js";
 import { marksAt } from "./video-prompts.js";
 import { Workspace } from "./workspace.js";
 
@@ -252,7 +252,7 @@ export class VideoTab {
     if (!player.video.paused) {
       // The click meant the frame that the canvas shows; the video may have gone on since.
       player.pause();
-      void player.seek(within(shownS));
+      void player.seekFrame(shownS);
     }
     this.preview.marked(shownS, workspace.stage.picture, object.id, mark);
     this.changed();
@@ -358,7 +358,7 @@ export class VideoTab {
     const span = { startS: card.startS, endS: card.endS, durationS: player.durationS };
     showLane(part(this.host, "lane"), objects, span, (timeS) => {
       player.pause();
-      void player.seek(within(timeS));
+      void player.seekFrame(timeS);
     });
   }
 
