@@ -40,7 +40,7 @@ unit: setup-dev browser rtsp-server
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile
 
 browser:
-	@tests/e2e/install_chromium.sh || true
+	@tests/e2e/install_browsers.sh || true
 
 rtsp-server:
 	@tests/media/install_rtsp_server.sh || true

@@ -57,7 +57,7 @@ def page_server(model: LoadedModel) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest, camera_recording: Path) -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: run tests/e2e/install_chromium.sh as root")
+        pytest.skip("Chromium is not installed: run tests/e2e/install_browsers.sh as root")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from playwright.sync_api import FloatRect, Page, WebSocket
+from playwright.sync_api import Page, WebSocket
 
 from streamseg.service.server import Server
 
@@ -32,14 +32,60 @@ _LOOK = """(panel) => {
     return {x, y, onDisc: alpha(x, y), inCorner: alpha(0.02, 0.98)};
 }"""
 
+_OFFSET = """([panel, width]) => {
+    const picture = document.querySelector(`${panel} .picture`);
+    const overlay = document.querySelector(`${panel} .overlay`);
+    const middle = (canvas, y, isIn) => {
+        const {data} = canvas.getContext("2d").getImageData(0, y, canvas.width, 1);
+        let sum = 0, count = 0;
+        for (let x = 0; x < canvas.width; x++) if (isIn(data, 4 * x)) { sum += x + 0.5; count++; }
+        return count ? sum / count / canvas.width : NaN;
+    };
+    const isOrange = (data, at) => data[at] > 170 && data[at + 2] < 90;
+    const all = picture.getContext("2d").getImageData(0, 0, picture.width, picture.height);
+    let sum = 0, count = 0;
+    for (let at = 0; at < all.data.length; at += 4) {
+        if (isOrange(all.data, at)) { sum += Math.floor(at / 4 / picture.width); count++; }
+    }
+    const share = sum / count / picture.height;
+    const disc = middle(picture, Math.floor(share * picture.height), isOrange);
+    const mask = middle(overlay, Math.floor(share * overlay.height), (data, at) => data[at + 3] > 40);
+    return {x: disc * width, offset: (mask - disc) * width};
+}"""
 
-def see_disc(page: Page, panel: str) -> dict[str, float] | None:
+
+class AnyPage(Protocol):
+    """What is needed of a page to look at its stage: Playwright's and Firefox's have it."""
+
+    @property
+    def mouse(self) -> Any: ...
+
+    @property
+    def keyboard(self) -> Any: ...
+
+    def evaluate(self, expression: str, arg: Any = None) -> Any: ...
+
+    def wait_for_function(self, expression: str, *, arg: Any = None) -> Any: ...
+
+    def locator(self, selector: str) -> Any: ...
+
+
+def see_disc(page: AnyPage, panel: str) -> dict[str, float] | None:
     """x, y of the disc (shares of the picture), opacity of the overlay on it and in the lower left corner."""
     seen: dict[str, float] | None = page.evaluate(_LOOK, panel)
     return seen
 
 
-def wait_for_disc(page: Page, panel: str) -> dict[str, float]:
+def see_offset(page: AnyPage, panel: str, width_px: int) -> dict[str, float]:
+    """``offset`` of the mask's middle from the disc's, along the line through the disc's centre, which is at ``x``.
+
+    In pixels of the camera's picture, which is ``width_px`` wide.
+    """
+    seen: dict[str, float] = page.evaluate(_OFFSET, [panel, width_px])
+    return seen
+
+
+def wait_for_disc(page: AnyPage, panel: str) -> dict[str, float]:
     """The same, once the stage shows the disc."""
     page.wait_for_function(f"(panel) => ({_LOOK})(panel) !== null", arg=panel)
     seen = see_disc(page, panel)
@@ -47,7 +93,7 @@ def wait_for_disc(page: Page, panel: str) -> dict[str, float]:
     return seen
 
 
-def wait_for_mask_on_disc(page: Page, panel: str) -> dict[str, float]:
+def wait_for_mask_on_disc(page: AnyPage, panel: str) -> dict[str, float]:
     """The same, once the disc is tinted."""
     page.wait_for_function(f"(panel) => (({_LOOK})(panel)?.onDisc ?? 0) > 40", arg=panel)
     seen = see_disc(page, panel)
@@ -55,26 +101,26 @@ def wait_for_mask_on_disc(page: Page, panel: str) -> dict[str, float]:
     return seen
 
 
-def _stage_box(page: Page, panel: str) -> FloatRect:
+def _stage_box(page: AnyPage, panel: str) -> dict[str, float]:
     """Where the picture is, once all of it can be clicked: the mouse does not scroll by itself."""
     stage = page.locator(f"{panel} .stage")
     stage.evaluate("(stage) => stage.scrollIntoView({block: 'center'})")
-    box = stage.bounding_box()
+    box: dict[str, float] | None = stage.bounding_box()
     assert box is not None
     return box
 
 
-def click_stage(page: Page, panel: str, x: float, y: float, button: str = "left", shift: bool = False) -> None:
+def click_stage(page: AnyPage, panel: str, x: float, y: float, button: str = "left", shift: bool = False) -> None:
     """Click the picture at shares of its size."""
     box = _stage_box(page, panel)
     if shift:
         page.keyboard.down("Shift")
-    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"], button=button)  # type: ignore[arg-type]
+    page.mouse.click(box["x"] + x * box["width"], box["y"] + y * box["height"], button=button)
     if shift:
         page.keyboard.up("Shift")
 
 
-def drag_stage(page: Page, panel: str, x1: float, y1: float, x2: float, y2: float) -> None:
+def drag_stage(page: AnyPage, panel: str, x1: float, y1: float, x2: float, y2: float) -> None:
     """Drag a box over the picture, in shares of its size."""
     box = _stage_box(page, panel)
     page.mouse.move(box["x"] + x1 * box["width"], box["y"] + y1 * box["height"])
@@ -83,7 +129,7 @@ def drag_stage(page: Page, panel: str, x1: float, y1: float, x2: float, y2: floa
     page.mouse.up()
 
 
-def wait_for_frames(page: Page, panel: str, more: int) -> None:
+def wait_for_frames(page: AnyPage, panel: str, more: int) -> None:
     """Until the stage has shown results of frames at least ``more`` later than the present one."""
     now = int(page.locator(f"{panel} .stage").get_attribute("data-index") or 0)
     page.wait_for_function(

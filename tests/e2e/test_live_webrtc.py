@@ -12,6 +12,7 @@ from looking import (
     break_websockets,
     click_stage,
     listen,
+    see_offset,
     wait_for_disc,
     wait_for_frames,
     wait_for_mask_on_disc,
@@ -39,28 +40,6 @@ _WATCH_CHANNEL = """() => {
     };
 }"""
 
-# How far the middle of the mask is from that of the disc, along the line through the disc's centre, and where that is:
-# pixels of the camera's picture.
-_OFFSET = """([panel, width]) => {
-    const picture = document.querySelector(`${panel} .picture`);
-    const overlay = document.querySelector(`${panel} .overlay`);
-    const middle = (canvas, y, isIn) => {
-        const {data} = canvas.getContext("2d").getImageData(0, y, canvas.width, 1);
-        let sum = 0, count = 0;
-        for (let x = 0; x < canvas.width; x++) if (isIn(data, 4 * x)) { sum += x + 0.5; count++; }
-        return count ? sum / count / canvas.width : NaN;
-    };
-    const isOrange = (data, at) => data[at] > 170 && data[at + 2] < 90;
-    const all = picture.getContext("2d").getImageData(0, 0, picture.width, picture.height);
-    let sum = 0, count = 0;
-    for (let at = 0; at < all.data.length; at += 4) {
-        if (isOrange(all.data, at)) { sum += Math.floor(at / 4 / picture.width); count++; }
-    }
-    const share = sum / count / picture.height;
-    const disc = middle(picture, Math.floor(share * picture.height), isOrange);
-    const mask = middle(overlay, Math.floor(share * overlay.height), (data, at) => data[at + 3] > 40);
-    return {x: disc * width, offset: (mask - disc) * width};
-}"""
 CAMERA_WIDTH = 480
 # The disc goes round within 90 pictures, 90 pixels to either side.
 STEP_PX = 2 * math.pi * 90 / 90
@@ -124,7 +103,7 @@ def test_a_mask_is_drawn_over_its_own_frame(open_page: OpenPage) -> None:
     looks = []
     for _ in range(12):
         wait_for_frames(page, PANEL, 1)
-        looks.append(page.evaluate(_OFFSET, [PANEL, CAMERA_WIDTH]))
+        looks.append(see_offset(page, PANEL, CAMERA_WIDTH))
     xs = [look["x"] for look in looks]
     assert max(xs) - min(xs) > 4 * STEP_PX, "the disc moves while it is looked at"
     assert max(abs(look["offset"]) for look in looks) < STEP_PX, looks
