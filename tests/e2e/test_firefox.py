@@ -102,7 +102,8 @@ def test_a_clicked_object_of_a_picture_is_masked_and_can_be_corrected(open_page:
     picture.write_bytes(encoded(disc_picture(900, 600, 360, 280, 130), "JPEG"))
     page = open_page("/#tab=image")
     page.set_files(f"{panel} [data-part=file]", picture)
-    wait_for_words(page, f"{panel} .hint", "Click the object")
+    # The server has read it: a click before that is refused.
+    wait_for_stage(page, panel, "results", "1")
     click_disc(page, panel)
     seen = wait_for_mask_on_disc(page, panel)
     assert seen["inCorner"] == 0
