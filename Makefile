@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STREAMSEG := $(BIN)/streamseg
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev serve test lint format types unit browser rtsp-server schema clean
+.PHONY: help setup setup-dev serve test lint format types unit firefox browser rtsp-server schema clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,10 +37,14 @@ types: setup-dev
 	$(BIN)/mypy
 
 unit: setup-dev browser rtsp-server
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow and not gpu" -n $(WORKERS) --dist loadfile
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not slow and not gpu and not firefox" -n $(WORKERS) --dist loadfile
+
+firefox: setup-dev ## Test the page in Firefox too
+	@tests/e2e/install_browser.sh firefox-esr || true
+	$(BIN)/python -m pytest -m firefox tests/e2e
 
 browser:
-	@tests/e2e/install_browsers.sh || true
+	@tests/e2e/install_browser.sh chromium || true
 
 rtsp-server:
 	@tests/media/install_rtsp_server.sh || true

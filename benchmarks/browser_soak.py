@@ -160,7 +160,7 @@ def main() -> int:
     x, y = (float(part) for part in options.click.split(","))
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
-        print("Chromium is not installed: run tests/e2e/install_browsers.sh as root")
+        print("Chromium is not installed: run tests/e2e/install_browser.sh chromium as root")
         return 1
     complaints: list[str] = []
     drawn_ms: list[float] = []

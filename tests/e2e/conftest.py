@@ -28,7 +28,7 @@ ARGUMENTS = [
     "--use-fake-device-for-media-stream",
 ]
 # Generous: the machine may be busy. A test that passes waits for what it looks at, and no longer.
-PATIENCE_MS = 20_000
+PATIENCE_MS = 40_000
 
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -57,7 +57,7 @@ def page_server(model: LoadedModel) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest, camera_recording: Path) -> Iterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: run tests/e2e/install_browsers.sh as root")
+        pytest.skip("Chromium is not installed: run tests/e2e/install_browser.sh chromium as root")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM,

@@ -17,6 +17,8 @@ from streamseg.models.build import LoadedModel
 from streamseg.service.server import Server
 from streamseg.settings import load_settings
 
+pytestmark = pytest.mark.firefox
+
 CAMERA_WIDTH = 480
 # The disc goes round within 90 pictures, 90 pixels to either side.
 STEP_PX = 2 * math.pi * 90 / 90
@@ -57,7 +59,7 @@ def page_server(model: LoadedModel) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
     if FIREFOX is None:
-        pytest.skip("Firefox is not installed: run tests/e2e/install_browsers.sh as root")
+        pytest.skip("Firefox is not installed: run make firefox as root")
     with running_firefox(tmp_path_factory.mktemp("firefox")) as firefox:
         yield firefox
 

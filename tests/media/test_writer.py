@@ -422,7 +422,9 @@ PLAY = """async (source) => {
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: run tests/e2e/install_browsers.sh as root")
+@pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed: run tests/e2e/install_browser.sh chromium as root"
+)
 def test_a_real_browser_plays_seeks_and_hears_the_files(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
