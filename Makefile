@@ -21,6 +21,7 @@ setup: $(VENV)/.ready ## Set up .venv to run the service
 setup-dev: $(VENV)/.ready-dev ## ... and to test it
 
 serve: setup ## Run the service (HOST=, PORT=, CONFIG=)
+	@echo "loading streamseg ..." >&2
 	@$(STREAMSEG) serve --config $(CONFIG) --host $(HOST) --port $(PORT)
 
 test: lint types unit ## Lint, check types and run every test

@@ -53,7 +53,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a recording. ``problems``: what was wrong with it and survivable; ``lost``: frames by object."""
+    """What came of a recording. ``problems``: what was wrong with it and survivable; ``lost``: frames by object;
+    ``last_index``: of the last frame that was segmented, None without one."""
 
     frames: int
     seconds: float
@@ -62,6 +63,7 @@ class Summary:
     problems: tuple[str, ...]
     files: tuple[Path, ...]
     lost: dict[int, int]
+    last_index: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ class RecordingJob:
             problems=tuple(problems),
             files=tuple(files),
             lost=lost,
+            last_index=None if last is None else last.index,
         )
 
     def _frames(self, reader: Reader, stop: Event, sampling: Sampling) -> Iterator[tuple[Frame, Choice]]:

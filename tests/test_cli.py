@@ -352,6 +352,34 @@ def test_a_second_run_replaces_the_results_of_the_first(tmp_path: Path) -> None:
     assert {one.name for one in (tmp_path / "out" / "one").iterdir()} == {"mask_1.png"}
 
 
+def test_nothing_of_a_former_run_stays_and_everything_of_the_users_own(tmp_path: Path) -> None:
+    out = OutputFolder(tmp_path / "out", ("rle",), (Path("out/one/mask_3.png"), Path("out/two")))
+    folder, picture = tmp_path / "out" / "one", disc(tmp_path / "one.png")
+    former = ("overlay.jpg", "overlay.webm", "polygons.json", "polygons.jsonl", "mask_2.png", "masks/000003_1.png")
+    own = ("mask_3.png", "overlay.png", "mask_of_me.png", "masks/0001.png", "photo.jpg", "notes/masks.jsonl")
+    for name in (*former, *own):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    (folder / "polygons.json").unlink()
+    (folder / "polygons.json").symlink_to(folder / "photo.jpg")
+    out.clear(folder, ("masks.jsonl",))
+    assert {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()} == set(own)
+    (folder / "masks" / "0001.png").unlink()
+    out.clear(folder)
+    assert not (folder / "masks").exists()
+    (tmp_path / "out" / "two").mkdir()
+    (tmp_path / "out" / "two" / "overlay.mp4").touch()
+    out.clear(tmp_path / "out" / "two")
+    assert (tmp_path / "out" / "two" / "overlay.mp4").exists()
+
+    # What is used as a prompt is used again by the same command.
+    Image.open(picture).convert("L").save(folder / "mask_3.png")
+    for formats in ("overlay,polygons", "rle"):
+        ended = here(picture, "--mask", "out/one/mask_3.png", "--format", formats)
+        assert ended.exit_code == 0, ended.stderr
+    assert {one.name for one in folder.iterdir() if one.name not in own} == {"masks.jsonl", "notes"}
+
+
 def test_a_server_gives_the_same_files_as_a_model_here(tmp_path: Path, server: Server) -> None:
     picture = disc(tmp_path / "one.png")
     options = ("--point", "160,120", "--format", "rle,png", "--multimask")
@@ -419,6 +447,25 @@ def test_later_prompts_and_sampling(tmp_path: Path) -> None:
     assert [one.held for one in results] == [False, True, True, True, False, True]
     played = play(tmp_path / "held" / "clip" / "overlay.webm")
     assert (len(played.times_s), played.size, played.codecs) == (6, (80, 60), {"video": "vp9"})
+
+
+def test_a_video_whose_prompts_are_never_reached_has_failed(tmp_path: Path, server: Server) -> None:
+    clip(tmp_path / "clip.mp4", 4)
+    clip(tmp_path / "long.mp4", 6)
+    late = ("--frame", "5", "--point", "60,60", "--format", "overlay,rle,png")
+    for more in (["--model", "nano", "--device", "cpu"], ["--server", server.url]):
+        ended = streamseg("segment", "clip.mp4", *late, *more)
+        assert ended.exit_code == 2, ended.stderr
+        assert "clip.mp4: bad_prompt: no prompt was ever reached: the first is for frame 5" in ended.stderr
+        assert "0 of 1 segmented, 1 failed" in ended.stdout
+        assert not list((tmp_path / "out" / "clip").iterdir())
+    ended = here("clip.mp4", "long.mp4", *late, "--end", "0.55")
+    assert ended.exit_code == 1, ended.stderr
+    assert "1 of 2 segmented, 1 failed" in ended.stdout
+    # One of them is: that is a note.
+    ended = here("clip.mp4", "--point", "60,60", *late)
+    assert ended.exit_code == 0, ended.stderr
+    assert "clip.mp4: note: the prompt for object 1 on frame 5 was never reached" in ended.stderr
 
 
 def test_pictures_and_videos_of_one_stem_and_bad_ones_among_them(tmp_path: Path) -> None:
@@ -727,6 +774,7 @@ def test_bench_measures_and_names_the_hardware() -> None:
         (["--port", "70000"], "port"),
         (["--log-level", "loud"], "log_level"),
         (["--token", ""], "token is empty"),
+        (["--model", "nope"], "There is no model 'nope'"),
     ],
 )
 def test_bad_settings_of_serve_are_one_line_and_exit_2(arguments: list[str], message: str) -> None:

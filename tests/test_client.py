@@ -412,8 +412,8 @@ def guarded(model: LoadedModel) -> Iterator[Server]:
 
 
 def test_a_server_with_a_token_takes_that_token_only(guarded: Server) -> None:
-    for token in (None, "wrong"):
-        with pytest.raises(UnauthorizedError), Client(guarded.url, token):
+    for token, message in ((None, r"--token or STREAMSEG_TOKEN"), ("wrong", "the token is wrong")):
+        with pytest.raises(UnauthorizedError, match=message), Client(guarded.url, token):
             pass
     with Client(guarded.url, "right") as client:
         assert client.segment(disc(), points_xy_px=[CENTRE]).objects[0].area_px > 1000

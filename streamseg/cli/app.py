@@ -171,7 +171,11 @@ def segment(
     ] = False,
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder for the results, one folder in it per input.", rich_help_panel=OUTPUT),
+        typer.Option(
+            metavar="DIR",
+            help="Folder for the results, one folder in it per input, without what a former run left in that.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("out"),
     formats: Annotated[
         str,

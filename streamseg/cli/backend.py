@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a video; ``lost``: frames by object. The fields are those of ``recording.Summary``."""
+    """What came of a video. The fields are those of ``recording.Summary``."""
 
     frames: int
     seconds: float
@@ -27,6 +27,7 @@ class Outcome:
     interrupted: bool
     problems: tuple[str, ...]
     lost: Mapping[int, int]
+    last_index: int | None
 
 
 class Backend(Protocol):

@@ -86,7 +86,7 @@ class Job:
             inputs=tuple(inputs),
             samples=tuple(find_samples(pictures=sample, clip=sample_clip)),
             prompts=tuple(prompts),
-            out=OutputFolder(out, read_formats(formats)),
+            out=OutputFolder(out, read_formats(formats), _needed(inputs, prompt_options)),
             mode=mode,
             backwards=backwards,
             multimask=multimask,
@@ -155,6 +155,11 @@ def list_items(job: Job) -> list[Item]:
         if not files:
             items.append(Item(path, problem=NotFoundError("the folder has no pictures or videos in it")))
     return items
+
+
+def _needed(inputs: Sequence[str], prompt_options: Sequence[tuple[str, str]]) -> tuple[Path, ...]:
+    """What the run reads."""
+    return tuple(Path(one) for one in (*inputs, *(value for name, value in prompt_options if name == "--mask")))
 
 
 def _item(job: Job, path: Path, sample: Sample | None = None) -> Item:

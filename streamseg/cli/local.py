@@ -97,4 +97,6 @@ class _Here:
         )
         with contextlib.closing(Pipeline(self.model.engine, options, limits)) as pipeline:
             done = recording.run(pipeline, on_info=prepare, on_progress=tell, cancelled=cancelled)
-        return Outcome(done.frames, done.seconds, done.took_s, done.interrupted, done.problems, done.lost)
+        return Outcome(
+            done.frames, done.seconds, done.took_s, done.interrupted, done.problems, done.lost, done.last_index
+        )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 
 FORMATS = ("overlay", "rle", "png", "polygons")
 OVERLAY_QUALITY = 90
-_MASK_FILE = re.compile(r"mask_\d+(_candidate_\d+)?\.png")
-_FRAME_MASK_FILE = re.compile(r"\d+_\d+\.png")
+# All that a run may have left in the folder of an input, and in the folder of a video's masks.
+_OUR_FILE = re.compile(
+    r"overlay\.(jpg|mp4|webm)|masks\.jsonl|polygons\.jsonl?|mask_\d+(_candidate_\d+)?\.png", re.ASCII
+)
+_OUR_FRAME_MASK = re.compile(r"\d{6,}_\d+\.png", re.ASCII)
 
 
 def read_formats(text: str) -> tuple[str, ...]:
@@ -34,11 +39,14 @@ def read_formats(text: str) -> tuple[str, ...]:
 class OutputFolder:
     """The ``--out`` folder: gives each input a folder of its own in it, named after its stem.
 
-    Inputs of the same stem become ``photo``, ``photo-2``, ...; nothing is written outside.
+    Inputs of the same stem become ``photo``, ``photo-2``, ...; nothing is written outside. What a former run left there
+    goes, so that nobody takes it for this one's. ``needed``: files and folders of files that stay,
+    whatever they are called, because they are what is segmented, or prompts.
     """
 
     path: Path
     formats: tuple[str, ...]
+    needed: tuple[Path, ...] = ()
     _taken: set[str] = field(default_factory=set)
 
     def create(self) -> None:
@@ -69,41 +77,52 @@ class OutputFolder:
         folder.mkdir(exist_ok=True)
 
     def make_for_video(self, folder: Path) -> None:
-        """Make the folder of a video, without what a former run left there that could be taken for this one's."""
+        """Make the folder of a video, without the results of a former run."""
         self.make(folder)
-        stale = [folder / "overlay.mp4", folder / "overlay.webm"] if "overlay" in self.formats else []
-        if "png" in self.formats and (folder / "masks").is_dir() and not (folder / "masks").is_symlink():
-            stale += [path for path in (folder / "masks").iterdir() if _FRAME_MASK_FILE.fullmatch(path.name)]
+        self.clear(folder)
+
+    def clear(self, folder: Path, written: Container[str] = ()) -> None:
+        """Remove the results in the folder of an input that are not among ``written``; raises OSError."""
+        needed = {path.resolve() for path in self.needed}
+        masks = folder / "masks"
+        stale = [path for path in folder.iterdir() if _OUR_FILE.fullmatch(path.name) and path.name not in written]
+        if masks.is_dir() and not masks.is_symlink():
+            stale += [path for path in masks.iterdir() if _OUR_FRAME_MASK.fullmatch(path.name)]
         for path in stale:
-            path.unlink(missing_ok=True)
+            whole = path.resolve()
+            if path.is_symlink() or (path.is_file() and needed.isdisjoint((whole, whole.parent))):
+                path.unlink()
+        # With a file of somebody else's in it, it stays.
+        with contextlib.suppress(OSError):
+            masks.rmdir()
 
     def write(self, folder: Path, frame: Frame, result: FrameResult) -> None:
         """Write one picture's files; raises OSError."""
         self.make(folder)
+        files: dict[str, bytes] = {}
         if "overlay" in self.formats:
             from streamseg.render import draw_overlay, encode_jpeg
 
-            replace_file(folder / "overlay.jpg", encode_jpeg(draw_overlay(frame, result), quality=OVERLAY_QUALITY))
+            files["overlay.jpg"] = encode_jpeg(draw_overlay(frame, result), quality=OVERLAY_QUALITY)
         if "rle" in self.formats:
-            replace_file(folder / "masks.jsonl", _line(_to_json(result)))
+            files["masks.jsonl"] = _line(_to_json(result))
         if "polygons" in self.formats:
-            replace_file(folder / "polygons.json", _line(_to_polygons(result)))
+            files["polygons.json"] = _line(_to_polygons(result))
         if "png" in self.formats:
-            self._write_pngs(folder, result)
+            files |= _pngs(result)
+        for name, data in files.items():
+            replace_file(folder / name, data)
+        self.clear(folder, files)
 
-    @staticmethod
-    def _write_pngs(folder: Path, result: FrameResult) -> None:
-        pngs = {}
-        for one in result.objects:
-            pngs[f"mask_{one.object_id}.png"] = one.region
-            for number, other in enumerate(one.candidates, start=1):
-                pngs[f"mask_{one.object_id}_candidate_{number}.png"] = other.region
-        for name, region in pngs.items():
-            replace_file(folder / name, region.to_png())
-        # A mask of a former run about other objects would be taken for one of this run.
-        for path in folder.iterdir():
-            if _MASK_FILE.fullmatch(path.name) and path.name not in pngs:
-                path.unlink()
+
+def _pngs(result: FrameResult) -> dict[str, bytes]:
+    """The masks of a picture by the names of their files."""
+    pngs = {}
+    for one in result.objects:
+        pngs[f"mask_{one.object_id}.png"] = one.region.to_png()
+        for number, other in enumerate(one.candidates, start=1):
+            pngs[f"mask_{one.object_id}_candidate_{number}.png"] = other.region.to_png()
+    return pngs
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -108,7 +108,7 @@ class _AtServer:
             done = recording.finish()
         masks = folder / "masks.jsonl"
         if masks not in done.files:
-            return Outcome(0, 0.0, done.took_s, done.interrupted, done.problems, {})
+            return Outcome(0, 0.0, done.took_s, done.interrupted, done.problems, {}, None)
         return self._expand(masks, done)
 
     def _expand(self, masks: Path, done: RemoteSummary) -> Outcome:
@@ -118,7 +118,7 @@ class _AtServer:
         from streamseg.segmentation.masks import FrameResult
 
         formats = frozenset(self.job.out.formats)
-        frames, times_s, lost = 0, (0.0, 0.0), Counter[int]()
+        frames, times_s, lost, last_index = 0, (0.0, 0.0), Counter[int](), None
         with contextlib.ExitStack() as stack:
             sink: RecordingSink | None = None
             for line in stack.enter_context(masks.open(encoding="utf-8")):
@@ -127,7 +127,7 @@ class _AtServer:
                 except (ValueError, KeyError, TypeError) as error:
                     raise BadMessageError("the server sent a masks.jsonl that this client cannot read") from error
                 times_s = (times_s[0] if frames else result.time_s, result.time_s)
-                frames += 1
+                frames, last_index = frames + 1, result.index
                 for one in result.objects:
                     lost[one.object_id] += one.state != "tracked"
                 if sink is None:
@@ -139,4 +139,5 @@ class _AtServer:
                 sink.write(Frame(blank, result.index, result.time_s), result)
         if "rle" not in formats:
             masks.unlink()
-        return Outcome(frames, times_s[1] - times_s[0], done.took_s, done.interrupted, done.problems, lost)
+        seconds = times_s[1] - times_s[0]
+        return Outcome(frames, seconds, done.took_s, done.interrupted, done.problems, lost, last_index)

@@ -15,7 +15,7 @@ from streamseg.cli.job import Item, Job, list_items
 from streamseg.cli.local import here
 from streamseg.cli.progress import Display, clock_time
 from streamseg.cli.remote import at_server
-from streamseg.errors import BadSettingError, StreamsegError
+from streamseg.errors import BadPromptError, BadSettingError, StreamsegError
 
 if TYPE_CHECKING:
     from streamseg.settings import Settings
@@ -126,6 +126,14 @@ def _segment_video(job: Job, item: Item, backend: Backend, display: Display) -> 
         note(f"{item.shown}: note: {one_line(problem)}")
     if not outcome.frames and not outcome.interrupted:
         raise BadSettingError("there is no frame between --start and --end")
+    first = min((prompt.frame for prompt in job.prompts), default=0)
+    if not outcome.interrupted and outcome.last_index is not None and first > outcome.last_index:
+        # Nothing is to be seen in these files.
+        job.out.clear(folder)
+        raise BadPromptError(
+            f"no prompt was ever reached: the first is for frame {first}, the last frame segmented was"
+            f" {outcome.last_index}; see --frame, --start and --end"
+        )
     say(f"{item.shown} -> {folder}/: {_describe(outcome)}")
     return not outcome.interrupted
 

@@ -24,16 +24,20 @@ if TYPE_CHECKING:
 def run_serve(
     config: Path | None, flags: Mapping[str, Any], model: str | None, checkpoint: Path | None, device: str | None
 ) -> None:
-    """Serve until interrupted. Bad settings, a taken port among them, end with 2, a model that fails with 1."""
+    """Serve until interrupted. Bad settings, a taken port and an unknown model among them, end with 2, a model that
+    fails with 1."""
     from streamseg.settings import load_settings
 
     chosen = {"name": model, "checkpoint": checkpoint, "device": device}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = load_settings(config, {**flags, "model": chosen} if chosen else flags)
     # Refused before torch is loaded, which takes seconds.
+    from streamseg.models.catalog import AUTO, find_model
     from streamseg.service.security import check_bind
 
     check_bind(settings)
+    if settings.model.name != AUTO:
+        find_model(settings.model.name)
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     # The level is ours; the libraries beside are only heard when something is wrong.
     logging.getLogger("streamseg").setLevel(settings.log_level.upper())

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from streamseg.client.wire import SESSION_SUBPROTOCOL, SUBPROTOCOL, error_from, pack, parse, unpack
@@ -100,7 +100,11 @@ class Connection:
                 max_size=MAX_INCOMING_BYTES,
             )
         except InvalidStatus as error:
-            raise _refusal(url, error) from None
+            raise _refusal(url, error, token) from None
+        except InvalidMessage as error:
+            # To plain http, a server that is spoken to by https answers nothing that could be read.
+            hint = "; if it serves https, give https:// with its address" if url.startswith("ws://") else ""
+            raise ConnectionLostError(f"{url} does not answer as a streamseg server does: {error}{hint}") from None
         except (InvalidHandshake, InvalidURI) as error:
             raise ConnectionLostError(f"{url} is no streamseg server: {error}") from None
         except TimeoutError:
@@ -110,6 +114,9 @@ class Connection:
                 f"{url}: its certificate is not trusted: {error.verify_message}; "
                 "one of your own goes into the file that SSL_CERT_FILE names"
             ) from None
+        except ssl.SSLError as error:
+            hint = "; if it serves http, give http:// with its address"
+            raise ConnectionLostError(f"{url} does not answer by https ({error.reason or error}){hint}") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise ConnectionLostError(f"no server answers at {url} ({reason}); start one: streamseg serve") from None
@@ -205,15 +212,18 @@ class Pace:
             await asyncio.sleep(self._next_s - now)
 
 
-def _refusal(url: str, error: InvalidStatus) -> StreamsegError:
+def _refusal(url: str, error: InvalidStatus, token: str | None) -> StreamsegError:
     response = error.response
+    if response.status_code == 401 and not token:
+        # The server speaks of headers, which are none of the caller's business.
+        return UnauthorizedError(f"{url} wants a token: --token or STREAMSEG_TOKEN (in Python: token=...)")
     try:
         return error_from(parse(bytes(response.body)))
     except BadMessageError:
         pass
     match response.status_code:
         case 401:
-            return UnauthorizedError(f"{url} wants a token: give token=... (--token, STREAMSEG_TOKEN)")
+            return UnauthorizedError(f"{url} does not accept this token")
         case 403:
             return ForbiddenOriginError(f"{url} refuses this host name: see allowed_hosts in its settings")
         case 503:

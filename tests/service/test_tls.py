@@ -57,6 +57,10 @@ def test_pages_and_websockets_are_encrypted(
         assert b"streamseg" in answer.read()
     with pytest.raises(ConnectionLostError, match=r"not trusted.*SSL_CERT_FILE"):
         Client(server.url).segment(picture(), points_xy_px=CLICK["points_xy_px"], labels=[1])
+    with pytest.raises(ConnectionLostError, match=r"if it serves https, give https://"):
+        Client(server.url.replace("https://", "http://")).connect()
+    with pytest.raises(ConnectionLostError, match=r"if it serves http, give http://"):
+        Client(make_server().url.replace("http://", "https://")).connect()
     monkeypatch.setenv("SSL_CERT_FILE", files["certificate"])
     with Client(server.url) as client:
         result = client.segment(picture(), points_xy_px=CLICK["points_xy_px"], labels=[1])
