@@ -24,6 +24,7 @@ ACCEPTED_SCHEMES = "rtsp://, rtsps://, http:// or https://"
 
 MAX_URL_CHARS = 2000
 _SHOWN_CHARS = 200
+_UNREADABLE = "an unreadable address"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 
@@ -46,9 +47,9 @@ def redacted(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
         path = parts.path
     except ValueError:
-        return "an unreadable address"
+        return _UNREADABLE
     if not parts.scheme or not host:
-        return "an unreadable address"
+        return _UNREADABLE
     # A password with an unescaped slash or question mark ends the host too early; what follows may be its rest.
     if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
         host, path = "...", ""
@@ -73,12 +74,17 @@ class StreamUrl:
     @classmethod
     def parse(cls, url: str) -> StreamUrl:
         """Raises AddressRefusedError for a scheme that is not served, and for what is no address."""
-        shown = redacted(url)
+        # What cannot be taken apart is not quoted: it may hold a password.
+        shown = "this" if redacted(url) == _UNREADABLE else redacted(url)
         if len(url) > MAX_URL_CHARS or any(one.isspace() or not one.isprintable() or one == "\\" for one in url):
             raise AddressRefusedError(f"{shown} is no address: it is too long, or has spaces or backslashes in it")
+        if shown == "this" or not is_stream_url(url):
+            raise AddressRefusedError(
+                f"{shown} is no address; one begins with {ACCEPTED_SCHEMES}, like rtsp://192.168.1.20/stream1"
+            )
         parts = _split(url)
-        if parts is None or not parts[0].scheme:
-            raise AddressRefusedError(f"{shown} is no address; one begins with {ACCEPTED_SCHEMES}")
+        if parts is None:
+            raise AddressRefusedError(f"{shown} names a port that is none")
         split, host, port = parts
         if split.scheme not in SCHEMES:
             hint = ""
@@ -86,7 +92,7 @@ class StreamUrl:
                 hint = "; a media server such as MediaMTX can offer that stream as RTSP"
             raise AddressRefusedError(f"{split.scheme}:// is not opened; {ACCEPTED_SCHEMES} are{hint}")
         if host is None:
-            raise AddressRefusedError(f"{shown} names no host, or a port that is none")
+            raise AddressRefusedError(f"{shown} names no host, or one that cannot be")
         return cls(split.scheme, host, port or SCHEMES[split.scheme], url)
 
     @property

@@ -151,6 +151,15 @@ def test_what_is_no_address_of_ours_is_refused(url: str) -> None:
         StreamUrl.parse(url)
 
 
+@pytest.mark.parametrize("url", ["foo", "", "admin:secret@camera/live", "rtsp://[secret", "rtsp://", "secret:554/x"])
+def test_what_is_no_address_is_told_what_one_looks_like_and_not_quoted(url: str) -> None:
+    with pytest.raises(AddressRefusedError, match=r"^this is no address; .* like rtsp://192\.168\.1\.20/") as caught:
+        StreamUrl.parse(url)
+    assert "secret" not in str(caught.value)
+    with pytest.raises(AddressRefusedError, match=r"^this is no address: it is too long, or has spaces"):
+        StreamUrl.parse("foo secret")
+
+
 def test_srt_gets_a_hint() -> None:
     with pytest.raises(AddressRefusedError, match="MediaMTX"):
         StreamUrl.parse("srt://camera:9000")

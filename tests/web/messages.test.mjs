@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { NOTHING_FOUND, cameraProblem, connectionProblem, fileTooLarge, problem, serverProblem, sourceLost } from "../../clients/web/js/messages.js";
+import {
+  NOTHING_FOUND,
+  cameraProblem,
+  connectionProblem,
+  fileTooLarge,
+  problem,
+  serverProblem,
+  sourceLost,
+  streamProblem,
+} from "../../clients/web/js/messages.js";
 
 test("every failure of a camera has its own words", () => {
   const names = ["NotAllowedError", "NotFoundError", "NotReadableError", "OverconstrainedError", "AbortError", "SecurityError"];
@@ -54,4 +63,11 @@ test("every end of a connection has its own words, and what becomes of the objec
   const promised = whys.filter((why) => /go on/.test(connectionProblem(why, true)));
   assert.deepEqual(promised, ["lost", "restarting", "fault", "slowed"]);
   assert.equal(connectionProblem("", true), null);
+});
+
+test("what is no address is not said to be an address that is not opened", () => {
+  const error = { code: "address_refused", message: "this is no address; one begins with rtsp://" };
+  assert.equal(streamProblem(error, { url: "foo", name: null }), "This is no address; one begins with rtsp://.");
+  const other = { ...error, message: "ftp:// is not opened" };
+  assert.equal(streamProblem(other, { url: "ftp://a", name: null }), "This server does not open that address: ftp:// is not opened.");
 });

@@ -39,12 +39,22 @@ const SERVER_BUSY = "The server is full at the moment. Trying again.";
 export const NOT_CONNECTED_YET = "Not connected to the server yet. Try that click again in a moment.";
 export const NO_PICTURE_YET = "There is no picture yet. Click when it is there.";
 export const TOO_MANY_OBJECTS = "That is as many objects as this server follows at a time. Delete one first.";
+export const NOTHING_TO_UNDO = "There is nothing to undo.";
+export const DELETION_STAYS = "A deletion cannot be undone. Click the object again.";
 export const NOTHING_FOUND = "Nothing was found there. Click well inside the object, or drag a box around it.";
 export const OTHER_SHAPE = "The picture has another shape now. Click your objects again.";
 export const PICTURE_NOT_READY = "The picture is still being read. Try that click again in a moment.";
 export const SAMPLE_FAILED = "That sample could not be loaded. Try again, or choose a file.";
 export const EMPTY_FILE = "This file is empty. Choose a picture.";
 export const FILE_TOO_LARGE = "This file is larger than the server takes. Choose a smaller picture.";
+
+/**
+ * After an object was deleted, the last click on another one was taken back.
+ * @param {string} name of that one
+ */
+export function undoneInstead(name) {
+  return `A deletion cannot be undone. The last click on ${name} was taken back instead.`;
+}
 
 /** @type {Record<string, string>} by what Connection says of it */
 const CONNECTION = {
@@ -117,6 +127,7 @@ export function streamProblem(error, { url, name }) {
   switch (code) {
     case "address_refused":
       if (/network\.enabled/.test(message)) return ADDRESSES_OFF;
+      if (/^this is no address/.test(message)) return problem(message);
       return `This server does not open that address: ${sentence(message)}`;
     case "stream_unavailable":
     case "unsupported_media":
