@@ -76,15 +76,23 @@ def browser(request: pytest.FixtureRequest, camera_recording: Path) -> Iterator[
 def open_page(browser: Browser, page_server: Server) -> Iterator[OpenPage]:
     """Opens the page at ``path``; when the test ends, the page must not have reported an error.
 
-    ``expected``: part of a console error that the test provokes.
+    ``expected``: part of a console error that the test provokes. ``touch``: on a device without mouse and keyboard.
     """
     complaints: list[str] = []
     contexts = []
 
     def open_page(
-        path: str = "/", *, url: str | None = None, expected: str | None = None, width: int = 1280, height: int = 800
+        path: str = "/",
+        *,
+        url: str | None = None,
+        expected: str | None = None,
+        width: int = 1280,
+        height: int = 800,
+        touch: bool = False,
     ) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, has_touch=touch, is_mobile=touch
+        )
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)

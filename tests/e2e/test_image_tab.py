@@ -50,7 +50,7 @@ def test_a_clicked_object_is_masked_and_every_download_has_the_pictures_size(ope
     cut_out = np.asarray(Image.open(io.BytesIO(download(page, "Cut-out"))))
     assert cut_out.shape == (600, 900, 4)
     assert np.array_equal(cut_out[..., 3], pixels)
-    overlay = np.asarray(Image.open(io.BytesIO(download(page, "Picture with masks"))).convert("RGB"))
+    overlay = np.asarray(Image.open(io.BytesIO(download(page, "With masks"))).convert("RGB"))
     assert overlay.shape == (600, 900, 3)
     line = json.loads(download(page, "All masks"))
     assert (line["width"], line["height"]) == (900, 600)

@@ -171,6 +171,7 @@ def test_a_recording_shows_what_was_seen(open_page: OpenPage, tmp_path: Path) ->
     panel.get_by_role("button", name="Record", exact=True).click()
     expect(sign).to_be_visible()
     expect(panel.locator("[data-part=recording-time]")).to_have_text("0:02")
+    expect(panel.get_by_text("Stop recording")).to_be_visible()
     panel.get_by_role("button", name="Stop recording").click()
     expect(sign).to_be_hidden()
     expect(panel.get_by_text("Recording ready")).to_be_visible()
@@ -254,6 +255,10 @@ def test_an_object_is_renamed_hidden_and_shown(open_page: OpenPage) -> None:
     panel.get_by_role("textbox").fill("Something else")
     panel.get_by_role("textbox").press("Escape")
     expect(row).to_contain_text("Orange disc")
+    row.press("F2")
+    panel.get_by_role("textbox").fill("A very long name of an object, all of it")
+    panel.get_by_role("textbox").press("Enter")
+    expect(row).to_have_attribute("title", "A very long name of an object, all of it")
 
 
 def test_the_smooth_picture_has_all_of_the_camera_and_keeps_its_masks(open_page: OpenPage) -> None:
@@ -307,10 +312,32 @@ def test_the_keys_are_listed_and_single_letters_can_be_switched_off(open_page: O
     page.locator(f"{PANEL} .stage").press("e")
     expect(page.locator(f"{PANEL} input[value=overlay]")).to_be_checked()
     page.get_by_role("button", name="Keyboard and mouse").click()
+    expect(dialog.get_by_text("Long press, or Exclude and tap")).to_be_hidden()
     dialog.get_by_role("switch").press("Space")
     dialog.get_by_role("button", name="Close").click()
     page.locator(f"{PANEL} .stage").press("e")
     expect(page.locator(f"{PANEL} input[value=outline]")).to_be_checked()
+
+
+def test_a_phone_is_told_about_touch(open_page: OpenPage) -> None:
+    page = open_page(width=390, height=800, touch=True)
+    page.get_by_role("button", name="Touch").tap()
+    dialog = page.get_by_role("dialog", name="Touch")
+    expect(dialog.get_by_text("Long press, or Exclude and tap")).to_be_visible()
+    expect(dialog.get_by_role("switch")).to_be_hidden()
+    dialog.get_by_role("button", name="Close").tap()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keyboard and mouse").get_by_role("switch")).to_be_visible()
+
+
+def test_no_word_is_wider_than_its_button(open_page: OpenPage) -> None:
+    page = open_page(width=1400)
+    page.get_by_role("button", name="Use the sample clip").click()
+    labels = page.locator(f"{PANEL} .effect-list label")
+    expect(labels.first).to_be_visible()
+    overrun = """(labels) => labels.filter((label) => label.scrollWidth > label.clientWidth).length"""
+    assert labels.count() == 8
+    assert labels.evaluate_all(overrun) == 0
 
 
 def test_the_card_says_where_the_time_goes(open_page: OpenPage) -> None:

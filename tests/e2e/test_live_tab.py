@@ -143,6 +143,26 @@ def test_the_last_click_is_taken_back_here_and_on_the_server(open_page: OpenPage
     after = wait_for_disc(page, PANEL)
     assert after["onDisc"] == 0
     assert [message["type"] for message in said].count("undo") == 2
+    page.keyboard.press("Control+z")
+    expect(page.get_by_text("There is nothing to undo.")).to_be_visible()
+
+
+def test_a_deletion_is_said_to_be_for_good(open_page: OpenPage) -> None:
+    page = open_page()
+    disc = start_camera(page)
+    click_stage(page, PANEL, disc["x"], disc["y"])
+    drag_stage(page, PANEL, 0.02, 0.55, 0.4, 0.98)
+    panel, undo = page.locator(PANEL), page.locator(PANEL).get_by_role("button", name="Undo")
+    expect(panel.locator(".object")).to_have_count(2)
+    panel.get_by_role("button", name="Delete Object 2").click()
+    undo.click()
+    expect(page.get_by_text("The last click on Object 1 was taken back instead.")).to_be_visible()
+    click_stage(page, PANEL, disc["x"], disc["y"])
+    panel.get_by_role("button", name="Delete Object 3").click()
+    expect(undo).to_be_disabled()
+    expect(undo).to_have_attribute("title", "A deletion cannot be undone. Click the object again.")
+    page.keyboard.press("Control+z")
+    expect(page.get_by_text("A deletion cannot be undone. Click the object again.")).to_be_visible()
 
 
 def test_the_sample_clip_serves_as_camera(open_page: OpenPage) -> None:

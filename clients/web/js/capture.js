@@ -100,7 +100,7 @@ export class Capture {
     this.record.classList.toggle("recording", on);
     this.record.setAttribute("aria-label", words);
     this.record.title = `${words} (R)`;
-    setText(part(this.host, "record-words"), on ? "Stop" : "Record");
+    setText(part(this.host, "record-words"), words);
   }
 
   /** @param {import("./recorder.js").Recording | null} recording */

@@ -1,10 +1,13 @@
 /**
- * The keyboard: a dialog that lists the keys, and whether single letters do anything.
+ * Help: a dialog that lists keys and gestures, those of the device at hand, and whether single letters do anything.
  */
 
+import { icon, part, setText } from "./dom.js";
 import { remember, remembered } from "./preferences.js";
 
 const PREFERENCE = "keys";
+const KEYS_TITLE = "Keyboard and mouse";
+const TOUCH_TITLE = "Touch";
 
 /**
  * Whether a key that was pressed is meant as a shortcut, and not as text or as a key of a control.
@@ -41,17 +44,33 @@ export class Help {
    * @param {HTMLElement} opener
    */
   constructor(dialog, opener) {
-    opener.addEventListener("click", () => dialog.showModal());
+    const show = (/** @type {boolean} */ keys) => {
+      part(dialog, "help-touch").hidden = keys;
+      part(dialog, "help-keys").hidden = part(dialog, "help-switch").hidden = !keys;
+      setText(part(dialog, "help-title"), keys ? KEYS_TITLE : TOUCH_TITLE);
+      dialog.showModal();
+    };
+    const touch = matchMedia("(hover: none) and (pointer: coarse)");
+    const named = () => {
+      opener.setAttribute("aria-label", touch.matches ? TOUCH_TITLE : KEYS_TITLE);
+      opener.title = touch.matches ? TOUCH_TITLE : `${KEYS_TITLE} (?)`;
+      opener.replaceChildren(icon(touch.matches ? "touch" : "keyboard"));
+    };
+    named();
+    touch.addEventListener("change", named);
+    opener.addEventListener("click", () => show(!touch.matches));
     // A click beside the dialog is one on the dialog itself: all of its inside is covered by a child.
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    dialog.querySelector("[data-part=help-close]")?.addEventListener("click", () => dialog.close());
-    const letters = /** @type {HTMLInputElement} */ (dialog.querySelector("[data-part=help-letters]"));
+    part(dialog, "help-close").addEventListener("click", () => dialog.close());
+    /** @type {HTMLInputElement} */
+    const letters = part(dialog, "help-letters");
     letters.checked = letterKeys();
     letters.addEventListener("change", () => remember(PREFERENCE, letters.checked));
     document.addEventListener("keydown", (event) => {
       if (event.key !== "?" || !isShortcut(event)) return;
       event.preventDefault();
-      dialog.showModal();
+      // Whoever presses a key has a keyboard.
+      show(true);
     });
   }
 }

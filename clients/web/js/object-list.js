@@ -70,6 +70,7 @@ export class ObjectList {
     const select = piece(row, "object-select");
     select.setAttribute("aria-pressed", String(selected));
     setText(piece(row, "object-name"), object.name);
+    select.title = object.named ? object.name : "";
     setText(piece(row, "object-state"), object.hidden ? "hidden" : this.words(object));
     const saver = piece(row, "object-save");
     saver.hidden = this.hooks.onSave === null || object.state !== "tracked";

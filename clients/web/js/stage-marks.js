@@ -7,6 +7,7 @@ import { INCLUDE } from "./gestures.js";
 import { cssColor, textColor } from "./palette.js";
 
 const LONGEST_TAG_PX = 160;
+const TAG_MARGIN_PX = 14;
 
 /** @typedef {import("./stage.js").Spot} Spot */
 /** @typedef {{width: number, height: number}} Size of the stage */
@@ -22,9 +23,10 @@ export function drawTag(context, size, { id, name, named, bitmap, polygons }) {
   const outer = polygons.reduce((most, polygon) => (polygon.length > most.length ? polygon : most));
   let top = 0;
   for (let at = 0; at < outer.length; at += 2) if (outer[at + 1] < outer[top + 1]) top = at;
-  const words = named ? name : String(id);
   context.font = "600 12px system-ui, sans-serif";
-  const width = Math.min(LONGEST_TAG_PX, Math.max(20, context.measureText(words).width + 14));
+  const measure = (/** @type {string} */ text) => context.measureText(text).width;
+  const words = named ? shortened(name, LONGEST_TAG_PX - TAG_MARGIN_PX, measure) : String(id);
+  const width = Math.max(20, measure(words) + TAG_MARGIN_PX);
   const x = between((outer[top] / bitmap.width) * size.width - width / 2, 4, size.width - width - 4);
   const y = between((outer[top + 1] / bitmap.height) * size.height - 24, 4, size.height - 24);
   context.fillStyle = cssColor(id);
@@ -34,7 +36,7 @@ export function drawTag(context, size, { id, name, named, bitmap, polygons }) {
   context.fillStyle = textColor(id);
   context.textAlign = "center";
   context.textBaseline = "middle";
-  context.fillText(words, x + width / 2, y + 10.5, width - 12);
+  context.fillText(words, x + width / 2, y + 10.5);
 }
 
 /**
@@ -108,6 +110,22 @@ export function drawCrosshair(context, { width, height }, spot) {
     }
     context.stroke();
   }
+}
+
+/**
+ * The text, or as much of its beginning as fits, with an ellipsis.
+ * @param {string} text
+ * @param {number} mostPx
+ * @param {(text: string) => number} measure
+ */
+export function shortened(text, mostPx, measure) {
+  if (measure(text) <= mostPx) return text;
+  // By characters as a reader counts them: half of one would be drawn as a box.
+  const letters = [...new Intl.Segmenter().segment(text)].map(({ segment }) => segment);
+  const begun = (/** @type {number} */ count) => `${letters.slice(0, count).join("").trimEnd()}…`;
+  let count = letters.length - 1;
+  while (count > 1 && measure(begun(count)) > mostPx) count--;
+  return begun(count);
 }
 
 /** @param {number} value @param {number} low @param {number} high */

@@ -6,6 +6,7 @@
 import { fromTemplate, part, setText } from "./dom.js";
 import { EXCLUDE, INCLUDE, describeNext, interpret } from "./gestures.js";
 import { isShortcut, letterKeys } from "./help.js";
+import * as messages from "./messages.js";
 import { ObjectList } from "./object-list.js";
 import { Objects } from "./objects.js";
 import { cssColor } from "./palette.js";
@@ -35,6 +36,7 @@ import { Stage } from "./stage.js";
 const INPUTS_WITHOUT_TEXT = new Set(["radio", "checkbox", "range"]);
 /** How long a covered picture shines through for somebody who wants another object. */
 const NEW_OBJECT_PEEK_MS = 5000;
+const UNDO_TITLE = "Undo the last click (Ctrl or Cmd + Z)";
 let workspaces = 0;
 
 export class Workspace {
@@ -51,6 +53,8 @@ export class Workspace {
     this.root = /** @type {HTMLElement} */ (host.lastElementChild);
     /** Whether there is a picture. */
     this.active = false;
+    /** Whether something was deleted since the last click. */
+    this.deleted = false;
     this.toolbar = part(host, "toolbar");
     this.next = part(host, "next");
     this.side = part(host, "side");
@@ -103,6 +107,7 @@ export class Workspace {
    */
   setActive(active) {
     this.active = active;
+    this.deleted = false;
     this.root.dataset.active = String(active);
     part(this.host, "welcome").hidden = active;
     this.toolbar.hidden = !active;
@@ -129,6 +134,7 @@ export class Workspace {
     const lost = this.tab.moves === true && chosen?.state === "lost";
     setText(this.next, describeNext(chosen?.name ?? null, this.label, all.length > 0, lost));
     this.undoButton.disabled = this.objects.history.size === 0;
+    this.undoButton.title = this.undoButton.disabled ? this.whyNoUndo : UNDO_TITLE;
     this.stage.setHint(this.waitingWords || (this.everPointed || all.length ? "" : this.tab.hint));
     this.stage.objects = all;
     this.stage.selected = selected;
@@ -167,6 +173,7 @@ export class Workspace {
     if (refusal) return this.notices.show("click", refusal, { passing: true });
     this.notices.hide("click");
     this.everPointed = true;
+    this.deleted = false;
     const object = action.kind === "new" ? this.objects.add() : this.objects.byId.get(action.objectId);
     if (!object) return;
     this.objects.mark(object, mark);
@@ -179,16 +186,25 @@ export class Workspace {
   undo() {
     const last = this.objects.undo();
     if (last) this.tab.onUndo(last.object, last.mark, last.told);
+    const words = last ? this.deleted && messages.undoneInstead(last.object.name) : this.whyNoUndo;
+    if (words) this.notices.show("click", words, { passing: true });
+    this.deleted = false;
     this.refresh();
+  }
+
+  get whyNoUndo() {
+    return this.deleted ? messages.DELETION_STAYS : messages.NOTHING_TO_UNDO;
   }
 
   /** @param {number} id */
   remove(id) {
+    this.deleted = true;
     this.objects.remove(id);
     this.tab.onRemove(id);
   }
 
   clear() {
+    this.deleted = true;
     this.objects.clear();
     this.tab.onClear();
     this.stage.element.focus();
@@ -208,7 +224,7 @@ export class Workspace {
     if (target instanceof HTMLInputElement && !INPUTS_WITHOUT_TEXT.has(target.type)) return;
     if (isUndo(event)) {
       event.preventDefault();
-      if (!this.toolbar.inert) this.undo();
+      if (this.active && !this.toolbar.inert) this.undo();
       return;
     }
     if (target instanceof HTMLSelectElement || (target instanceof HTMLInputElement && target.type === "range")) return;
