@@ -25,14 +25,17 @@ def disc_picture(width: int, height: int, x: float, y: float, radius: float) -> 
     return picture.clip(0, 255).astype(np.uint8)
 
 
-def write_camera_recording(path: Path, frames: int = 90) -> Path:
-    """A .y4m of 480 x 360 at 15 frames/s, which ends where it began: Chromium plays it as its camera, in a loop."""
+def write_camera_recording(path: Path, frames: int = 180) -> Path:
+    """A .y4m of 480 x 360 at 15 frames/s, which ends where it began: Chromium plays it as its camera, in a loop.
+
+    The disc moves by half its radius a second: on a busy machine that is from one mask to the next.
+    """
     with av.open(path, "w", format="yuv4mpegpipe") as container:
         stream: Any = container.add_stream("wrapped_avframe", rate=15)
         stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
         for number in range(frames):
             turn = 2 * math.pi * number / frames
-            picture = disc_picture(480, 360, 240 + 90 * math.cos(turn), 180 + 60 * math.sin(turn), 55)
+            picture = disc_picture(480, 360, 240 + 60 * math.cos(turn), 180 + 40 * math.sin(turn), 55)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

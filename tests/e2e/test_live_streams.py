@@ -301,7 +301,7 @@ def test_a_stream_comes_back_after_the_server_was_restarted(
     ("address", "words"),
     [
         ("http://127.0.0.2/video", "This server does not open that address: 127.0.0.2:80 may not be opened"),
-        ("camera", "This server does not open that address"),
+        ("camera", "This is no address; one begins with rtsp://"),
         ("http://127.0.0.1:9/video", "No picture comes from there"),
     ],
     ids=["refused", "no address", "no answer"],
