@@ -6,6 +6,8 @@ trunk, heads 128 wide instead of 256, and two memory-attention layers instead of
 
 from __future__ import annotations
 
+import copy
+
 from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 from sam2.modeling.memory_attention import MemoryAttention, MemoryAttentionLayer
 from sam2.modeling.memory_encoder import CXBlock, Fuser, MaskDownSampler, MemoryEncoder
@@ -18,7 +20,6 @@ from streamseg.models.nano.trunk import EfficientNetLiteTrunk
 
 IMAGE_SIZE = 384
 """Side of the model's square input, in pixels."""
-
 _STRIDE = 16
 _WIDTH = 128
 _MEMORY_WIDTH = 64
@@ -93,9 +94,7 @@ def build_nano(image_size: int = IMAGE_SIZE) -> SAM2VideoPredictor:
     Raises:
         ValueError: `image_size` is not a positive multiple of 32.
     """
-    if image_size <= 0 or image_size % 32:
-        raise ValueError(f"image_size must be a positive multiple of 32, not {image_size}")
-    cells = image_size // _STRIDE
+    cells = _cells(image_size)
     model = SAM2VideoPredictor(
         image_encoder=_image_encoder(),
         memory_attention=_memory_attention(cells),
@@ -139,3 +138,32 @@ def build_nano(image_size: int = IMAGE_SIZE) -> SAM2VideoPredictor:
         mask_in_chans=16,
     )
     return model
+
+
+def resized(model: SAM2VideoPredictor, image_size: int) -> SAM2VideoPredictor:
+    """The same model for square inputs of another side, on the same weights, buffers and device.
+
+    The two may take turns; what trains one trains the other.
+
+    Args:
+        model: from `build_nano`.
+        image_size: side of the new model's input in pixels, divisible by 32.
+
+    Raises:
+        ValueError: `image_size` is not a positive multiple of 32.
+    """
+    cells = _cells(image_size)
+    # Only what knows the size is doubled: the model itself and its prompt encoder, without their parts.
+    twin, encoder = copy.copy(model), copy.copy(model.sam_prompt_encoder)
+    twin._modules = {**model._modules, "sam_prompt_encoder": encoder}
+    twin.image_size, twin.sam_image_embedding_size = image_size, cells
+    encoder.input_image_size = (image_size, image_size)
+    encoder.image_embedding_size = (cells, cells)
+    encoder.mask_input_size = (4 * cells, 4 * cells)
+    return twin
+
+
+def _cells(image_size: int) -> int:
+    if image_size <= 0 or image_size % 32:
+        raise ValueError(f"image_size must be a positive multiple of 32, not {image_size}")
+    return image_size // _STRIDE

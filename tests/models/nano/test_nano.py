@@ -9,7 +9,7 @@ from PIL import Image
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-from streamseg.models.nano import IMAGE_SIZE, WEIGHTS_PATH, build_nano, load_nano, optimise_for_cpu
+from streamseg.models.nano import IMAGE_SIZE, WEIGHTS_PATH, build_nano, load_nano, optimise_for_cpu, resized
 from streamseg.models.nano.prompt_encoder import DensePromptEncoder
 from streamseg.models.nano.weights_file import load_into, read_weights, write_weights
 
@@ -177,3 +177,29 @@ class TestPromptMap:
         _, with_click = encoder(points=click, boxes=None, masks=mask_logits)
         expected = without + encoder.prior(encoder.draw(*click))
         torch.testing.assert_close(with_click, expected)
+
+
+def test_a_twin_of_another_size_shares_the_weights_and_answers_like_one_built_at_that_size(
+    nano: SAM2VideoPredictor,
+) -> None:
+    twin = resized(nano, 448)
+    built = build_nano(448)
+    load_into(built)
+    expected = optimise_for_cpu(built.eval())
+
+    def mask(model: SAM2VideoPredictor) -> np.ndarray:
+        predictor = image_predictor(model)
+        with torch.inference_mode():
+            predictor.set_image(disc_rgb())
+            _, _, logits = predictor.predict(np.array([[160.0, 120.0]]), np.array([1]), return_logits=True)
+        return logits
+
+    former = mask(nano)
+    assert mask(twin).shape[-2:] == (112, 112)
+    assert np.array_equal(mask(twin), mask(expected))
+    assert nano.image_size == 384
+    assert np.array_equal(mask(nano), former)
+    assert twin.state_dict().keys() == nano.state_dict().keys()
+    assert all(one is other for one, other in zip(twin.parameters(), nano.parameters(), strict=True))
+    with pytest.raises(ValueError, match="multiple of 32"):
+        resized(nano, 440)

@@ -40,7 +40,7 @@ from streamseg.models.nano.training.video_stage import (
 )
 from streamseg.models.nano.training.warm_start import warm_start_attention, warm_start_heads
 from streamseg.models.nano.trunk import EfficientNetLiteTrunk
-from streamseg.models.nano.weights_file import read_weights
+from streamseg.models.nano.weights_file import WEIGHTS_PATH, read_weights
 
 SIZE_PX = 64
 SOURCES = ("ecssd", "duts", "horse", "human", "ccp", "bsds", "camvid", "nuclei")
@@ -337,6 +337,7 @@ def test_without_the_package_of_imagenet_weights_the_error_says_what_to_install(
 
 def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> None:
     common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
+    common += ["--still-sizes", "64", "96"]
     threads = torch.get_num_threads()
     try:
         main([*common, "--stage", "video", "--steps", "2", "--warm-start-memory"])
@@ -346,4 +347,9 @@ def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> N
     stored = torch.load(tmp_path / "video.pt", weights_only=True)
     assert stored["step"] == 3
     convert(tmp_path / "video.pt", tmp_path / "new.safetensors")
-    assert read_weights(tmp_path / "new.safetensors").keys() == read_weights().keys()
+    new, former = read_weights(tmp_path / "new.safetensors"), read_weights()
+    assert new.keys() == former.keys()
+    convert(tmp_path / "video.pt", tmp_path / "mean.safetensors", WEIGHTS_PATH, 0.25)
+    for key, value in read_weights(tmp_path / "mean.safetensors").items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.25 * new[key] + 0.75 * former[key], rtol=2e-3, atol=1e-4)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from streamseg.models.nano.architecture import IMAGE_SIZE, build_nano
+from streamseg.models.nano.architecture import IMAGE_SIZE, build_nano, resized
 from streamseg.models.nano.training.clips import Clip, ClipMaker
 from streamseg.models.nano.training.convert import load_checkpoint_into
 from streamseg.models.nano.training.dataset import AnnotatedClips, is_held_out, training_images
@@ -39,7 +39,7 @@ class _Batches(Dataset[Batch]):
     """The data of every step; each step draws from its own seed, so that a resumed run sees the same."""
 
     def __init__(
-        self, clips: ClipMaker, scenes: SceneMaker, clip_share: float, seed: int, first: int, end: int
+        self, clips: ClipMaker, scenes: list[SceneMaker], clip_share: float, seed: int, first: int, end: int
     ) -> None:
         self._clips, self._scenes, self._clip_share = clips, scenes, clip_share
         self._seed, self._first, self._end = seed, first, end
@@ -51,7 +51,9 @@ class _Batches(Dataset[Batch]):
         rng = np.random.default_rng([self._seed, self._first + index])
         if rng.random() < self._clip_share:
             return self._clips.draw(rng, int(rng.choice(_CLIP_FRAMES, p=_CLIP_FRAMES_SHARES)))
-        return [self._scenes.draw(rng) for _ in range(_SCENES_PER_STEP)]
+        # The scenes of a step share their size.
+        scenes = self._scenes[rng.integers(len(self._scenes))]
+        return [scenes.draw(rng) for _ in range(_SCENES_PER_STEP)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,8 +68,9 @@ def main(arguments: list[str] | None = None) -> None:
     (options.out / "pid").write_text(str(os.getpid()))
 
     images = training_images(options.data)
-    scenes = SceneMaker(images, [key for key in images.keys if not is_held_out(key)], options.image_size)
-    clips = ClipMaker(scenes, AnnotatedClips([options.data / "train-video.tar"]))
+    keys = [key for key in images.keys if not is_held_out(key)]
+    scenes = [SceneMaker(images, keys, size) for size in options.still_sizes or [options.image_size]]
+    clips = ClipMaker(SceneMaker(images, keys, options.image_size), AnnotatedClips([options.data / "train-video.tar"]))
 
     model = build_nano(options.image_size)
     if options.weights == _IMAGENET:
@@ -91,7 +94,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     def loss_of(batch: Batch, step: int) -> Tensor:
         rng = np.random.default_rng([options.seed, step, 1])
-        return clip_loss(model, batch, rng) if isinstance(batch, Clip) else image_loss(model, batch, rng)
+        if isinstance(batch, Clip):
+            return clip_loss(model, batch, rng)
+        return image_loss(resized(model, len(batch[0].rgb)), batch, rng)
 
     sampler = SequentialSampler(batches)
     loader = DataLoader(batches, batch_size=None, sampler=sampler, num_workers=1, prefetch_factor=4)
@@ -111,6 +116,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--warm-start-memory", action="store_true", help="the memory parts were never trained")
     parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="side of the training images in pixels")
+    parser.add_argument("--still-sizes", type=int, nargs="+", help="sides of the stills, drawn alike; --image-size")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

@@ -8,16 +8,21 @@ import torch
 from torch import nn
 
 from streamseg.models.nano.architecture import build_nano
-from streamseg.models.nano.weights_file import WEIGHTS_PATH, as_float32, load_into, write_weights
+from streamseg.models.nano.weights_file import WEIGHTS_PATH, as_float32, load_into, read_weights, write_weights
 
 
-def convert(checkpoint: Path, destination: Path = WEIGHTS_PATH) -> None:
+def convert(checkpoint: Path, destination: Path = WEIGHTS_PATH, former: Path | None = None, share: float = 1.0) -> None:
     """Write the package's weights file from a checkpoint.
+
+    A mean of the weights before and after further training often does better on what that training did not show than
+    either (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
     Args:
         checkpoint: a checkpoint of this training (its averaged weights are taken) or a bare state
             dict; only tensors are unpickled.
         destination: the safetensors file to write.
+        former: weights that training went on from, to take the mean with.
+        share: how much of the mean is the checkpoint's, 0 to 1.
 
     Raises:
         RuntimeError: keys or shapes do not match the architecture.
@@ -25,7 +30,11 @@ def convert(checkpoint: Path, destination: Path = WEIGHTS_PATH) -> None:
     """
     model = build_nano()
     load_checkpoint_into(model, checkpoint)
-    write_weights(model.state_dict(), destination)
+    state = model.state_dict()
+    if former is not None:
+        for key, value in read_weights(former).items():
+            state[key] = torch.lerp(value, state[key], share) if value.is_floating_point() else state[key]
+    write_weights(state, destination)
 
 
 def load_checkpoint_into(model: nn.Module, path: Path) -> None:
