@@ -11,7 +11,7 @@ import torch
 from metrics import Mask, clip_j_and_f
 
 from streamseg.media.frame import RgbImage
-from streamseg.models.build import LoadedModel, with_stills
+from streamseg.models.build import LoadedModel
 from streamseg.models.catalog import MODELS, NANO
 from streamseg.models.nano import WEIGHTS_PATH, build_nano, optimise_for_cpu
 from streamseg.models.nano.training.convert import load_checkpoint_into
@@ -31,10 +31,9 @@ def load_nano(weights: Path = WEIGHTS_PATH) -> LoadedModel:
     load_checkpoint_into(predictor, weights)
     predictor = optimise_for_cpu(predictor.eval())
     size, spec = int(predictor.image_size), MODELS[NANO]
-    model = LoadedModel(
+    return LoadedModel(
         NANO, predictor, torch.device("cpu"), "fp32", "", "", size, spec.clicks_in_turn, spec.closer_look
     )
-    return model if spec.still_size is None else with_stills(model, spec.still_size)
 
 
 def evaluation_clips(data_dir: Path) -> dict[str, Clip]:

@@ -1,8 +1,8 @@
 """Many single pictures, one after the other, over one websocket to a real server process.
 
 Counts failures, watches the server's memory and descriptors, and compares its rate with the bare predictor's:
-SAM2ImagePredictor.set_image and predict on the same pictures, decoded in memory, with the same model, input size,
-precision and threads. Blocks of requests and of bare runs alternate, and medians count.
+SAM2ImagePredictor.set_image and predict on the same pictures, decoded in memory, with the same model, precision and
+threads. Blocks of requests and of bare runs alternate, and medians count.
 
     python benchmarks/image_requests.py [--count 1000] [--model nano] [--device auto] [--json FILE]
 """
@@ -140,7 +140,7 @@ async def request(socket: ClientConnection, jpeg: bytes, click: tuple[int, int],
 
 def bare(model: LoadedModel, scenes: list[tuple[bytes, NDArray[np.uint8], tuple[int, int]]], runs: int) -> list[float]:
     """Milliseconds of each bare run; one click, three candidates, masks copied to the host, as the predictor does."""
-    predictor = model.for_stills.image_predictor()
+    predictor = model.image_predictor()
     times = []
     with model.inference():
         for number in range(runs):

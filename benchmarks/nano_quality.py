@@ -22,7 +22,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -86,7 +85,7 @@ def image_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
     found: dict[str, list[Figures]] = {}
     for key in keys:
         rgb, ids = images.load(key)
-        pipeline = Pipeline(engine, StreamOptions(still=True))
+        pipeline = Pipeline(engine, StreamOptions(closer_look=True))
         rows = [_figures(pipeline, Frame(rgb, 0, 0.0), wanted) for wanted in instances(key, ids)]
         found.setdefault(source_of(key), []).extend(rows)
     engine.close()
@@ -100,8 +99,7 @@ def image_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
 
 def large_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) -> Table:
     """The same of whole objects in mosaics, a ninth of the picture each, without and with a second look at them."""
-    assert model.stills is not None
-    once, twice = Engine(replace(model, stills=replace(model.stills, closer_look=False))), Engine(model)
+    engine = Engine(model)
     tiles = [key for key in keys if source_of(key) in _MAIN_DEV_SOURCES]
     rng = np.random.default_rng(1)
     found: dict[str, list[Figures]] = {"once": [], "twice": []}
@@ -117,11 +115,10 @@ def large_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
                 small = cv2.resize(mask.astype(np.uint8), (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_NEAREST)
                 wanted[rows, columns] = small > 0
                 wanted_nhw.append(wanted)
-        for name, engine in (("once", once), ("twice", twice)):
-            pipeline, frame = Pipeline(engine, StreamOptions(still=True)), Frame(rgb, 0, 0.0)
+        for name, closer_look in (("once", False), ("twice", True)):
+            pipeline, frame = Pipeline(engine, StreamOptions(closer_look=closer_look)), Frame(rgb, 0, 0.0)
             found[name] += [_figures(pipeline, frame, wanted) for wanted in wanted_nhw[:3]]
-    once.close()
-    twice.close()
+    engine.close()
     return {name: _means(COLUMNS, rows) for name, rows in found.items()}
 
 

@@ -101,7 +101,7 @@ class Model(Closable):
         frame = decode_image(image, window=window, limits=limits)
         options = StreamOptions(
             multimask=multimask,
-            still=True,
+            closer_look=True,
             score_threshold=score_threshold,
             refine=refine or RefineOptions(),
         )

@@ -39,15 +39,15 @@ class StreamOptions:
     ``mode``: ``image``, each frame by itself, or ``track``, the video model; ``track`` says how objects are tracked.
     ``carry``: in the mode ``image``, on the frames after its prompt an object goes on from its previous mask; otherwise
     its prompts are applied again to every frame. ``multimask``: also give the other readings of each prompt (``image``
-    only). ``still``: a picture by itself, for which there is more time than for a frame: in the mode ``image`` the
-    model may see it larger, and without ``multimask`` looks at small objects a second time, if it gains from that.
-    ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises BadSettingError.
+    only). ``closer_look``: look at small objects a second time, in the mode ``image`` and without ``multimask``, if the
+    model gains from it. ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises
+    BadSettingError.
     """
 
     mode: Mode = "image"
     carry: bool = True
     multimask: bool = False
-    still: bool = False
+    closer_look: bool = False
     score_threshold: float | None = None
     refine: RefineOptions = field(default_factory=RefineOptions)
     track: TrackOptions = field(default_factory=TrackOptions)
@@ -237,10 +237,10 @@ def _segmenter(model: LoadedModel, options: StreamOptions, limits: PromptLimits 
     if options.mode == "track":
         return Tracker(model.image_size, options.track, limits)
     return ImageSegmenter(
-        (model.for_stills if options.still else model).mask_input_size,
+        model.mask_input_size,
         carry=options.carry,
         multimask=options.multimask,
-        still=options.still,
+        closer_look=options.closer_look,
         limits=limits,
     )
 

@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from streamseg.models.checkpoints import fetch_checkpoint
 from streamseg.models.configs import build_architecture
 from streamseg.models.devices import Precision, pick_device, pick_precision, set_threads
 from streamseg.models.listing import ModelRow as ModelRow
-from streamseg.models.nano import WEIGHTS_PATH, optimise_for_cpu, resized
+from streamseg.models.nano import WEIGHTS_PATH, optimise_for_cpu
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ class LoadedModel:
     ``predictor``: in eval mode on ``device``; it serves videos itself and single images through `image_predictor`.
     ``reason``: one sentence on why this model was taken. ``image_size``: side of the model's square input, pixels.
     ``clicks_in_turn``: see ``segmentation.decode.decode``. ``closer_look``: see ``segmentation.closer_look``.
-    ``stills``: the same weights behind a larger input, for single pictures; None where that is this model itself.
     """
 
     name: str
@@ -46,12 +45,6 @@ class LoadedModel:
     image_size: int
     clicks_in_turn: bool = False
     closer_look: bool = False
-    stills: LoadedModel | None = None
-
-    @property
-    def for_stills(self) -> LoadedModel:
-        """What segments single pictures, where some more milliseconds matter less than the mask."""
-        return self.stills or self
 
     @property
     def mask_input_size(self) -> tuple[int, int]:
@@ -138,8 +131,6 @@ def load_model(
         clicks_in_turn=choice.spec.clicks_in_turn,
         closer_look=choice.spec.closer_look,
     )
-    if choice.spec.still_size is not None and image_size is None:
-        model = with_stills(model, choice.spec.still_size)
     if compile:
         _compile_encoder(model)
     if warm_up:
@@ -153,11 +144,6 @@ def load_model(
         model.reason,
     )
     return model
-
-
-def with_stills(model: LoadedModel, still_size: int) -> LoadedModel:
-    """The embedded model with a larger input for single pictures, ``still_size`` pixels a side, on the same weights."""
-    return replace(model, stills=replace(model, predictor=resized(model.predictor, still_size), image_size=still_size))
 
 
 @dataclass(frozen=True, slots=True)

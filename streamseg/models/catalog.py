@@ -26,8 +26,7 @@ class ModelSpec:
     ``sha256``: hex digest of the checkpoint file; where it is None, the digest that the hub states is trusted.
     ``size_bytes``: of the checkpoint file. ``parameters_m``: millions of parameters, of all parts of the model.
     ``clicks_in_turn``: several clicks at once are better decoded one after the other. ``closer_look``: its input is
-    small beside usual photos, so that small objects deserve a second look. ``still_size``: side of its input for
-    single pictures, in pixels, where that is larger than for frames.
+    small beside usual photos, so that small objects deserve a second look.
     """
 
     name: str
@@ -41,7 +40,6 @@ class ModelSpec:
     size_bytes: int | None = None
     clicks_in_turn: bool = False
     closer_look: bool = False
-    still_size: int | None = None
 
     @property
     def embedded(self) -> bool:
@@ -79,7 +77,6 @@ MODELS: dict[str, ModelSpec] = {
             note="in the package, for CPUs; weights trained on research-use data",
             clicks_in_turn=True,
             closer_look=True,
-            still_size=448,
         ),
         _sam2(
             "sam2.1",

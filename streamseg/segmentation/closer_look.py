@@ -29,7 +29,7 @@ LEAST_SHARE = 0.2
 # A window of more than this share of the picture shows too little that was not seen before.
 MOST_AREA_SHARE = 0.5
 # ... and so does one of a picture that has hardly more pixels than the model takes.
-LEAST_ENLARGEMENT = 1.7
+LEAST_ENLARGEMENT = 2.0
 # What is seen from close by must be what was seen from afar (IoU), else it is something else in there.
 LEAST_AGREEMENT = 0.5
 # Each look costs an encoding; of many objects the first ones get one.

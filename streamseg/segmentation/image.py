@@ -100,11 +100,8 @@ class ImageSegmenter:
     ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
     applied again to every frame. Further prompts on the same frame correct the mask that it has there.
 
-    ``still``: take the model's larger input and look at small prompted objects a second time, if the model gains from
-    it; see ``LoadedModel.for_stills`` and ``closer_look.py``.
-    ``mask_input_size``: (rows, columns) of the mask prompts of the model that is then used.
-
-    Prompts may come from another thread than frames.
+    ``closer_look``: look at small prompted objects a second time, if the model gains from it; see ``closer_look.py``.
+    ``mask_input_size``: (rows, columns) of the model's mask prompts. Prompts may come from another thread than frames.
     """
 
     def __init__(
@@ -113,13 +110,13 @@ class ImageSegmenter:
         *,
         carry: bool = True,
         multimask: bool = False,
-        still: bool = False,
+        closer_look: bool = False,
         limits: PromptLimits | None = None,
     ) -> None:
         self._mask_input_size = mask_input_size
         self._carry = carry
         self._multimask = multimask
-        self._still = still
+        self._closer_look = closer_look and not multimask
         self._limits = limits or PromptLimits()
         self._lock = threading.Lock()
         self._objects: dict[int, _Object] = {}
@@ -212,7 +209,6 @@ class ImageSegmenter:
         ``prompts`` are added first; what does not fit is in ``take_rejected``. The very same frame again reuses its
         embedding, and the answers of objects about which nothing new was said. Runs on the model's thread.
         """
-        model = model.for_stills if self._still else model
         for prompt in prompts:
             try:
                 self.add_prompt(prompt)
@@ -236,7 +232,7 @@ class ImageSegmenter:
         answers = decode(
             model.predictor, embedding, asks, size, multimask=self._multimask, clicks_in_turn=model.clicks_in_turn
         )
-        if self._still and not self._multimask and model.closer_look:
+        if self._closer_look and model.closer_look:
             answers = look_closer(model, frame, asks, answers)
         with self._lock:
             self._last = (frame, embedding)

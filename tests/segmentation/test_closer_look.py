@@ -99,13 +99,13 @@ PROMPTS = {
 @pytest.mark.parametrize("kind", PROMPTS)
 def test_a_small_object_of_a_large_picture_gets_a_sharper_mask(model: LoadedModel, kind: str) -> None:
     rgb, star = star_picture()
-    engine = Engine(replace(model, stills=None))
+    engine = Engine(model)
     masks = {}
-    for still in (False, True):
-        pipeline = Pipeline(engine, StreamOptions(still=still))
+    for closer_look in (False, True):
+        pipeline = Pipeline(engine, StreamOptions(closer_look=closer_look))
         pipeline.add_prompt(PROMPTS[kind])
         (one,) = pipeline.process(Frame(rgb, 0, 0.0)).objects
-        masks[still] = one.mask
+        masks[closer_look] = one.mask
     engine.close()
     assert iou(masks[True], star) > iou(masks[False], star) + 0.03
     assert iou(masks[True], star) > 0.85
@@ -113,7 +113,6 @@ def test_a_small_object_of_a_large_picture_gets_a_sharper_mask(model: LoadedMode
 
 def test_streams_other_readings_and_other_models_are_left_alone(model: LoadedModel) -> None:
     rgb, _ = star_picture()
-    model = replace(model, stills=None)
     engine = Engine(model)
     frame = Frame(rgb, 0, 0.0)
 
@@ -123,11 +122,11 @@ def test_streams_other_readings_and_other_models_are_left_alone(model: LoadedMod
         return pipeline.process(frame).objects[0].mask
 
     first = mask(StreamOptions())
-    assert np.array_equal(mask(StreamOptions(multimask=True, still=True)), first)
-    assert not np.array_equal(mask(StreamOptions(still=True)), first)
+    assert np.array_equal(mask(StreamOptions(multimask=True, closer_look=True)), first)
+    assert not np.array_equal(mask(StreamOptions(closer_look=True)), first)
     engine.close()
     engine = Engine(replace(model, closer_look=False))
-    assert np.array_equal(mask(StreamOptions(still=True)), first)
+    assert np.array_equal(mask(StreamOptions(closer_look=True)), first)
     engine.close()
 
 

@@ -173,16 +173,16 @@ def test_a_prompt_on_a_frame_that_was_left_out_goes_to_the_next_tracked_one(smal
     assert difference(expected[2:], found + follow(tracker, small, [9])) <= ROUNDING
 
 
-def test_a_lost_object_has_no_mask_and_is_found_when_it_returns(small: LoadedModel) -> None:
-    tracker = Tracker(small.image_size)
-    follow(tracker, small, range(8), [box_red(0), click_blue(0)])
+def test_a_lost_object_has_no_mask_and_is_found_when_it_returns(model: LoadedModel) -> None:
+    tracker = Tracker(model.image_size)
+    follow(tracker, model, range(8), [box_red(0), click_blue(0)])
     for number in range(8, 12):
-        away = step(tracker, small, scene(number, without=[RED]))
+        away = step(tracker, model, scene(number, without=[RED]))
         assert away[RED].lost
         assert not (away[RED].logits > 0).any()
         assert not away[BLUE].lost
     for number in range(12, 18):
-        back = step(tracker, small, scene(number))
+        back = step(tracker, model, scene(number))
     assert not back[RED].lost
     assert iou(back[RED].logits[0], red_box(17)) > 0.5
 

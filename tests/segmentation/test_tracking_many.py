@@ -169,19 +169,19 @@ def test_to_select_memories_changes_nothing_while_all_are_good(small: LoadedMode
     assert difference(expected, found) <= ROUNDING
 
 
-def test_to_select_memories_passes_over_frames_without_the_object(small: LoadedModel) -> None:
+def test_to_select_memories_passes_over_frames_without_the_object(model: LoadedModel) -> None:
     """After frames on which it was away, the plain tracker remembers little but these."""
-    trackers = [Tracker(small.image_size, TrackOptions(select_memories=select)) for select in (False, True)]
+    trackers = [Tracker(model.image_size, TrackOptions(select_memories=select)) for select in (False, True)]
     attended = []
     for tracker in trackers:
-        follow(tracker, small, range(8), [box_red(0)])
+        follow(tracker, model, range(8), [box_red(0)])
         for number in range(8, 12):
-            answers = step(tracker, small, scene(number, without=[RED]))
+            answers = step(tracker, model, scene(number, without=[RED]))
         assert answers[RED].lost
         bank = tracker._objects[RED].bank
         places = {id(memory): number for number, memory in bank.recent.items()}
-        rule = MemoryRule.of(small.predictor, tracker is trackers[1])
+        rule = MemoryRule.of(model.predictor, tracker is trackers[1])
         attended.append([places[id(memory)] for place, memory in bank.attended(12, rule).masks if place > 0])
     assert attended == [[6, 7, 8, 9, 10, 11], [3, 4, 5, 6, 7, 11]]
-    back = [follow(tracker, small, range(12, 15)) for tracker in trackers]
+    back = [follow(tracker, model, range(12, 15)) for tracker in trackers]
     assert difference(*back) > 0

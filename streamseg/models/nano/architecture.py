@@ -20,6 +20,7 @@ from streamseg.models.nano.trunk import EfficientNetLiteTrunk
 
 IMAGE_SIZE = 384
 """Side of the model's square input, in pixels."""
+
 _STRIDE = 16
 _WIDTH = 128
 _MEMORY_WIDTH = 64

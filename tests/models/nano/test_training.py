@@ -349,6 +349,11 @@ def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> N
     convert(tmp_path / "video.pt", tmp_path / "new.safetensors")
     new, former = read_weights(tmp_path / "new.safetensors"), read_weights()
     assert new.keys() == former.keys()
+    convert(tmp_path / "video.pt", tmp_path / "shifted.safetensors", object_score_shift=-2)
+    shifted = read_weights(tmp_path / "shifted.safetensors")
+    assert [key for key, value in shifted.items() if not torch.equal(value, new[key])] == [
+        "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
+    ]
     convert(tmp_path / "video.pt", tmp_path / "mean.safetensors", WEIGHTS_PATH, 0.25)
     for key, value in read_weights(tmp_path / "mean.safetensors").items():
         if value.is_floating_point():

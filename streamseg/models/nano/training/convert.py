@@ -10,8 +10,16 @@ from torch import nn
 from streamseg.models.nano.architecture import build_nano
 from streamseg.models.nano.weights_file import WEIGHTS_PATH, as_float32, load_into, read_weights, write_weights
 
+_OBJECT_SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 
-def convert(checkpoint: Path, destination: Path = WEIGHTS_PATH, former: Path | None = None, share: float = 1.0) -> None:
+
+def convert(
+    checkpoint: Path,
+    destination: Path = WEIGHTS_PATH,
+    former: Path | None = None,
+    share: float = 1.0,
+    object_score_shift: float = 0.0,
+) -> None:
     """Write the package's weights file from a checkpoint.
 
     A mean of the weights before and after further training often does better on what that training did not show than
@@ -23,6 +31,8 @@ def convert(checkpoint: Path, destination: Path = WEIGHTS_PATH, former: Path | N
         destination: the safetensors file to write.
         former: weights that training went on from, to take the mean with.
         share: how much of the mean is the checkpoint's, 0 to 1.
+        object_score_shift: added to every object score, so that 0 parts frames with the object from those without it;
+            to be chosen on clips that were held out.
 
     Raises:
         RuntimeError: keys or shapes do not match the architecture.
@@ -34,6 +44,7 @@ def convert(checkpoint: Path, destination: Path = WEIGHTS_PATH, former: Path | N
     if former is not None:
         for key, value in read_weights(former).items():
             state[key] = torch.lerp(value, state[key], share) if value.is_floating_point() else state[key]
+    state[_OBJECT_SCORE_BIAS] = state[_OBJECT_SCORE_BIAS] + object_score_shift
     write_weights(state, destination)
 
 
