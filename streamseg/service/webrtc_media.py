@@ -51,7 +51,7 @@ def tune(settings: WebrtcSettings, max_pixels: int) -> None:
 
     Bitrates of the video encoders, whose defaults make an overlay look poor; how long a silent peer is waited for; the
     largest picture that a decoder makes; and what they log: their debug output has passwords of sessions in it, and a
-    stranger's damaged video would fill the log.
+    stranger's damaged video or sudden end would fill the log.
     """
     modules: tuple[Any, ...] = (h264, vpx)
     for module in modules:
@@ -72,6 +72,16 @@ def tune(settings: WebrtcSettings, max_pixels: int) -> None:
     receivers.get_decoder = get_decoder
     for name in ("aiortc", "aioice"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("asyncio").addFilter(_is_no_late_send)
+
+
+def _is_no_late_send(record: logging.LogRecord) -> bool:
+    """Whether a fault is another one than that a data channel's timer still sent when its peer had just been closed.
+
+    Nobody waits for that in aiortc, so asyncio would log it; and whoever keeps the record keeps all of the peer.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error) is not ConnectionError or "not connected" not in str(error)
 
 
 def _private(receiver: RTCRtpReceiver, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import queue
 import threading
 from dataclasses import dataclass
@@ -254,3 +255,18 @@ def test_the_bitrate_is_raised() -> None:
             assert encoder.target_bitrate == 6_000_000
     finally:
         tune(WebrtcSettings(), MAX_PIXELS)
+
+
+def test_a_peer_that_was_closed_while_it_sent_is_no_fault_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    tune(WebrtcSettings(), MAX_PIXELS)
+
+    async def failing(error: Exception) -> None:
+        raise error
+
+    async def go() -> None:
+        for error in (ConnectionError("Cannot send encrypted data, not connected"), ValueError("a real fault")):
+            await asyncio.wait([asyncio.ensure_future(failing(error))])
+        gc.collect()
+
+    asyncio.run(go())
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["a real fault"]
