@@ -369,7 +369,7 @@ def _why_not_read(error: SettingsError) -> str:
     named = re.search(r'field "(\w+)" from source "EnvSettingsSource"', str(error))
     if named is None:
         return str(error)
-    variable = f"STREAMSEG_{named[1].upper()}"
+    variable = f"{ENV_PREFIX}{named[1].upper()}"
     return (
         f"setting {named[1]}: what the environment says in {variable} (or {variable}__...) cannot be read;"
         """ lists and objects are JSON there, like '["a", "b"]' and '{"name": "value"}'"""

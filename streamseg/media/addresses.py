@@ -74,11 +74,14 @@ class StreamUrl:
     @classmethod
     def parse(cls, url: str) -> StreamUrl:
         """Raises AddressRefusedError for a scheme that is not served, and for what is no address."""
-        # What cannot be taken apart is not quoted: it may hold a password.
-        shown = "this" if redacted(url) == _UNREADABLE else redacted(url)
+        shown = redacted(url)
+        readable = shown != _UNREADABLE
+        if not readable:
+            # What cannot be taken apart is not quoted: it may hold a password.
+            shown = "this"
         if len(url) > MAX_URL_CHARS or any(one.isspace() or not one.isprintable() or one == "\\" for one in url):
             raise AddressRefusedError(f"{shown} is no address: it is too long, or has spaces or backslashes in it")
-        if shown == "this" or not is_stream_url(url):
+        if not readable or not is_stream_url(url):
             raise AddressRefusedError(
                 f"{shown} is no address; one begins with {ACCEPTED_SCHEMES}, like rtsp://192.168.1.20/stream1"
             )

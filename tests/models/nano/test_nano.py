@@ -9,7 +9,8 @@ from PIL import Image
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-from streamseg.models.nano import IMAGE_SIZE, WEIGHTS_PATH, build_nano, load_nano, optimise_for_cpu, resized
+from streamseg.models.nano import IMAGE_SIZE, WEIGHTS_PATH, build_nano, load_nano, optimise_for_cpu
+from streamseg.models.nano.architecture import resized
 from streamseg.models.nano.prompt_encoder import DensePromptEncoder
 from streamseg.models.nano.weights_file import load_into, read_weights, write_weights
 
