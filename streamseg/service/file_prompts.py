@@ -33,7 +33,7 @@ class FilePrompts:
                 known = sorted({one.object_id for one in self.said})
                 if object_id not in known:
                     raise NotFoundError(f"there is no object {object_id}; the objects are {known}")
-                self._forget(object_id)
+                self.said = self._without(object_id)
             case Undo():
                 if not self.said:
                     raise BadStateError("there is no prompt left to take back")
@@ -43,19 +43,17 @@ class FilePrompts:
 
     async def add(self, fields: PromptFields) -> None:
         """Say something about an object; raises BadPromptError or TooLargeError."""
-        kept = [one for one in self.said if not (fields.replace and one.object_id == fields.object_id)]
-        check_mask_pixels([*kept, fields], self._limits.max_mask_pixels)
+        check_mask_pixels([*self._beside(fields), fields], self._limits.max_mask_pixels)
         # Made once to hear what is wrong with it; its frame may not be known yet.
         await asyncio.to_thread(self._prompt, fields, 0)
+        kept = self._beside(fields)
         most = self._limits.max_objects
         known = {one.object_id for one in self.said}
         if fields.object_id not in known and len(known) >= most:
             raise BadPromptError(f"{len(known)} objects already, which is the limit; remove one first")
-        if fields.replace:
-            self._forget(fields.object_id)
-        if len(self.said) >= 4 * most:
-            raise BadPromptError(f"{len(self.said)} prompts already; at most {4 * most} are taken")
-        self.said = (*self.said, fields)
+        if len(kept) >= 4 * most:
+            raise BadPromptError(f"{len(kept)} prompts already; at most {4 * most} are taken")
+        self.said = (*kept, fields)
 
     async def check_fits(self, fields: PromptFields, width: int, height: int) -> None:
         """Raise BadPromptError for a prompt outside a picture of that size."""
@@ -71,8 +69,11 @@ class FilePrompts:
         frames = frames_at(times_s) if times_s else {}
         return [self._prompt(one, (one.frame or 0) if one.time_s is None else frames[one.time_s]) for one in said]
 
-    def _forget(self, object_id: int) -> None:
-        self.said = tuple(one for one in self.said if one.object_id != object_id)
+    def _beside(self, fields: PromptFields) -> tuple[PromptFields, ...]:
+        return self._without(fields.object_id) if fields.replace else self.said
+
+    def _without(self, object_id: int) -> tuple[PromptFields, ...]:
+        return tuple(one for one in self.said if one.object_id != object_id)
 
     def _prompt(self, fields: PromptFields, frame: int) -> Prompt:
         prompt = fields.to_prompt(frame, self._limits.max_image_pixels)
