@@ -3,12 +3,14 @@
     python benchmarks/nano_quality.py --data DIR            the evaluation files, for reporting
     python benchmarks/nano_quality.py --data DIR --dev      the held-out training images, for choices
     python benchmarks/nano_quality.py --data DIR --dev --only large     small objects of large pictures
+    python benchmarks/nano_quality.py --data DIR --dev --only crowds    one of several alike, mostly people
     python benchmarks/nano_quality.py --only cost           milliseconds of a tracked frame
 
 Images: up to two largest instances over 150 px each; the click is at the maximum of the distance
 transform, each further click at the centre of the largest error, all given at once; the box is the
 mask's, right and bottom past the last pixel. Counted is the mask that `streamseg` gives for it.
 Large pictures: mosaics of 3 x 3 held-out images (1,152 px), with and without the second look at small objects.
+Crowds: held-out objects of one kind pasted side by side on held-out pictures, mostly streets.
 Clips: a prompt on the first frame, tracked forward by `SAM2VideoPredictor`; J and F over the frames
 without first and last. The dev split's clips are made from held-out images.
 """
@@ -60,6 +62,7 @@ _INSTANCES_PER_IMAGE = 2
 _MAIN_DEV_SOURCES = ("ecssd", "duts", "horse", "human", "ccp")
 _DEV_CLIPS = 24
 _MOSAICS = 30
+_CROWDS = 80
 _TILE_PX = 384
 _DEV_CLIP_FRAMES = 16
 # From here on every slot of the memory and of the pointers is taken.
@@ -120,6 +123,21 @@ def large_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
             found[name] += [_figures(pipeline, frame, wanted) for wanted in wanted_nhw[:3]]
     engine.close()
     return {name: _means(COLUMNS, rows) for name, rows in found.items()}
+
+
+def crowd_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) -> Table:
+    """The same of the two largest in each of some pasted crowds."""
+    engine = Engine(model)
+    scenes = SceneMaker(images, keys, _TILE_PX)
+    rows: list[Figures] = []
+    for index in range(_CROWDS):
+        rgb, targets = scenes.crowd(np.random.default_rng([11, index]))
+        wanted_nhw = [target.mask for target in targets if target.mask.sum() > _SMALLEST_INSTANCE_PX]
+        pipeline = Pipeline(engine, StreamOptions(closer_look=True))
+        largest = sorted(wanted_nhw, key=lambda mask: -int(mask.sum()))[:_INSTANCES_PER_IMAGE]
+        rows += [_figures(pipeline, Frame(rgb, 0, 0.0), wanted) for wanted in largest]
+    engine.close()
+    return {"crowds": _means(COLUMNS, rows)}
 
 
 def _figures(pipeline: Pipeline, frame: Frame, wanted: Mask) -> Figures:
@@ -236,7 +254,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(), help="folder with the tar files")
     parser.add_argument("--dev", action="store_true", help="measure on the held-out training images")
     parser.add_argument("--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or training checkpoint")
-    parser.add_argument("--only", choices=["images", "large", "clips", "cost"], help="measure one part")
+    parser.add_argument("--only", choices=["images", "large", "crowds", "clips", "cost"], help="measure one part")
     parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=list(PROMPTS), help="first-frame prompts")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
@@ -264,6 +282,9 @@ def _parts(model: LoadedModel, options: argparse.Namespace) -> Iterator[tuple[st
     split = "dev" if options.dev else "eval"
     if options.only == "large":
         yield f"large pictures, {split}", lambda: large_figures(model, images, keys)
+        return
+    if options.only == "crowds":
+        yield f"crowds, {split}", lambda: crowd_figures(model, images, keys)
         return
     if options.only != "clips":
         yield f"images, {split}", lambda: image_figures(model, images, keys)

@@ -13,7 +13,7 @@ from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
 from streamseg.pipeline import Pipeline, StreamOptions
 from streamseg.segmentation.closer_look import LEAST_SHARE, MOST_LOOKS, look_closer, place_of
-from streamseg.segmentation.decode import Answer, Ask
+from streamseg.segmentation.decode import Answer, Ask, mask_as_prior
 from streamseg.segmentation.lift import lift, lift_window
 from streamseg.segmentation.prompts import Prompt
 
@@ -141,9 +141,9 @@ def test_what_is_seen_from_close_by_and_is_something_else_is_not_taken(model: Lo
 
 
 def test_so_many_objects_are_looked_at_and_no_more(model: LoadedModel) -> None:
-    rgb, _ = star_picture()
+    rgb, wanted = star_picture()
     count = MOST_LOOKS + 2
-    star = answer_with(26, 27, 34, 37)
+    star = Answer(1, mask_as_prior(wanted, (CELLS, CELLS))[None], np.array([0.9], np.float32), 0)
     with model.inference():
         answers = look_closer(model, Frame(rgb, 0, 0.0), [Ask(1, box=(420, 318, 580, 468))] * count, [star] * count)
     assert [answer.enlarged is not None for answer in answers] == [True] * MOST_LOOKS + [False] * 2

@@ -133,6 +133,20 @@ def test_scenes_are_reproducible_and_their_weights_are_shares(scenes: SceneMaker
         np.testing.assert_array_equal(scene.rgb, again.rgb)
 
 
+def test_a_crowd_shows_several_and_none_of_another_one(scenes: SceneMaker) -> None:
+    several = 0
+    for seed in range(12):
+        rgb, targets = scenes.crowd(np.random.default_rng(seed))
+        again, _ = scenes.crowd(np.random.default_rng(seed))
+        np.testing.assert_array_equal(rgb, again)
+        assert rgb.shape == (SIZE_PX * 2, SIZE_PX * 2, 3)
+        assert targets
+        assert all(target.whole and target.mask.any() for target in targets)
+        assert np.sum([target.mask for target in targets], axis=0).max() == 1
+        several += len(targets) > 1
+    assert several > 6
+
+
 def test_clips_start_with_every_object_in_sight(scenes: SceneMaker) -> None:
     for seed in range(12):
         clip = ClipMaker(scenes).draw(np.random.default_rng(seed), 5)
@@ -346,15 +360,18 @@ def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> N
         torch.set_num_threads(threads)
     stored = torch.load(tmp_path / "video.pt", weights_only=True)
     assert stored["step"] == 3
-    convert(tmp_path / "video.pt", tmp_path / "new.safetensors")
+    trained = tmp_path / "video.pt"
+    convert({trained: 1.0}, tmp_path / "new.safetensors")
     new, former = read_weights(tmp_path / "new.safetensors"), read_weights()
     assert new.keys() == former.keys()
-    convert(tmp_path / "video.pt", tmp_path / "shifted.safetensors", object_score_shift=-2)
+    convert({trained: 1.0}, tmp_path / "shifted.safetensors", object_score_shift=-2)
     shifted = read_weights(tmp_path / "shifted.safetensors")
     assert [key for key, value in shifted.items() if not torch.equal(value, new[key])] == [
         "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
     ]
-    convert(tmp_path / "video.pt", tmp_path / "mean.safetensors", WEIGHTS_PATH, 0.25)
+    convert({trained: 0.25, WEIGHTS_PATH: 0.75}, tmp_path / "mean.safetensors")
     for key, value in read_weights(tmp_path / "mean.safetensors").items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.25 * new[key] + 0.75 * former[key], rtol=2e-3, atol=1e-4)
+    with pytest.raises(ValueError, match=r"sum to 1, not to 0\.75"):
+        convert({WEIGHTS_PATH: 0.75}, tmp_path / "none.safetensors")

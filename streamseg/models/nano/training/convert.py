@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from streamseg.models.nano.architecture import build_nano
-from streamseg.models.nano.weights_file import WEIGHTS_PATH, as_float32, load_into, read_weights, write_weights
+from streamseg.models.nano.weights_file import WEIGHTS_PATH, as_float32, load_into, write_weights
 
 _OBJECT_SCORE_BIAS = "sam_mask_decoder.pred_obj_score_head.layers.2.bias"
 
 
-def convert(
-    checkpoint: Path,
-    destination: Path = WEIGHTS_PATH,
-    former: Path | None = None,
-    share: float = 1.0,
-    object_score_shift: float = 0.0,
-) -> None:
-    """Write the package's weights file from a checkpoint.
+def convert(shares: Mapping[Path, float], destination: Path = WEIGHTS_PATH, object_score_shift: float = 0.0) -> None:
+    """Write the package's weights file from a checkpoint, or from the mean of several.
 
-    A mean of the weights before and after further training often does better on what that training did not show than
-    either (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+    The mean of weights that began alike often does better than each of them: of runs that saw other data (Wortsman et
+    al., "Model soups", ICML 2022), and of the weights before and after further training on what that training did
+    not show (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
 
     Args:
-        checkpoint: a checkpoint of this training (its averaged weights are taken) or a bare state
-            dict; only tensors are unpickled.
+        shares: checkpoints of this training (their averaged weights are taken), weights files or bare state dicts, and
+            how much of the mean each is; only tensors are unpickled.
         destination: the safetensors file to write.
-        former: weights that training went on from, to take the mean with.
-        share: how much of the mean is the checkpoint's, 0 to 1.
         object_score_shift: added to every object score, so that 0 parts frames with the object from those without it;
             to be chosen on clips that were held out.
 
     Raises:
         RuntimeError: keys or shapes do not match the architecture.
-        ValueError: a value does not fit fp16.
+        ValueError: the shares do not sum to 1, or a value does not fit fp16.
     """
-    model = build_nano()
-    load_checkpoint_into(model, checkpoint)
-    state = model.state_dict()
-    if former is not None:
-        for key, value in read_weights(former).items():
-            state[key] = torch.lerp(value, state[key], share) if value.is_floating_point() else state[key]
-    state[_OBJECT_SCORE_BIAS] = state[_OBJECT_SCORE_BIAS] + object_score_shift
-    write_weights(state, destination)
+    if not math.isclose(sum(shares.values()), 1.0):
+        raise ValueError(f"the shares of a mean sum to 1, not to {sum(shares.values()):g}")
+    mean: dict[str, Tensor] = {}
+    for path, share in shares.items():
+        model = build_nano()
+        load_checkpoint_into(model, path)
+        for key, value in model.state_dict().items():
+            # What is no floating-point value is a counter, of no use to the model.
+            mean[key] = mean.get(key, 0) + share * value if value.is_floating_point() else value
+    mean[_OBJECT_SCORE_BIAS] = mean[_OBJECT_SCORE_BIAS] + object_score_shift
+    write_weights(mean, destination)
 
 
 def load_checkpoint_into(model: nn.Module, path: Path) -> None:

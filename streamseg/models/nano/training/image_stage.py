@@ -25,7 +25,7 @@ from streamseg.models.nano.training.scenes import Scene
 _STRIDE = 4
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
-_ROUND_SHARES = {"click": (0.35, 0.3, 0.25, 0.1), "box": (0.6, 0.25, 0.15), "mask": (0.6, 0.4)}
+_ROUND_SHARES = {"click": (0.25, 0.25, 0.35, 0.15), "box": (0.6, 0.25, 0.15), "mask": (0.6, 0.4)}
 _MASK_LOGIT = 10.0
 # A click shall find what people mostly mean; a box or a mask says what is meant, parts as well as wholes.
 _CLEAR_PROMPT_FLATTENING = 0.4

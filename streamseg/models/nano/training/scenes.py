@@ -1,4 +1,4 @@
-"""Training images: crops, mosaics and pasted scenes, with photometric noise.
+"""Training images: crops, mosaics, pasted scenes and crowds, with photometric noise.
 
 Mosaics and pasted scenes put several objects into one image, so that ignoring the prompt never
 pays and small objects among others are seen (copy-paste after Ghiasi et al., CVPR 2021).
@@ -34,6 +34,9 @@ _SOURCE_SHARES = {
 }
 _CUT_OUT_SHARES = {"ecssd": 0.3, "duts": 0.25, "horse": 0.1, "human": 0.1, "ccp": 0.25}
 _BACKGROUND_SHARES = {"bsds": 0.45, "camvid": 0.25, "duts": 0.15, "ecssd": 0.15}
+# Crowds are mostly people, in streets.
+_CROWD_SHARES = {"ccp": 0.5, "human": 0.15, "horse": 0.15, "duts": 0.1, "ecssd": 0.1}
+_CROWD_BACKGROUND_SHARES = {"camvid": 0.5, "bsds": 0.3, "duts": 0.1, "ecssd": 0.1}
 _SMALLEST_VISIBLE_PX = 120
 
 
@@ -80,12 +83,14 @@ class SceneMaker:
         """One random scene with at least one object."""
         while True:
             kind = rng.random()
-            if kind < 0.45:
+            if kind < 0.35:
                 rgb, targets = self._single(rng)
-            elif kind < 0.65:
+            elif kind < 0.5:
                 rgb, targets = self._mosaic(rng)
-            else:
+            elif kind < 0.72:
                 rgb, targets = self._pasted(rng)
+            else:
+                rgb, targets = self.crowd(rng)
             targets = [target for target in targets if target.mask.sum() >= _SMALLEST_VISIBLE_PX]
             if targets:
                 weights = np.array([target.weight for target in targets])
@@ -103,10 +108,10 @@ class SceneMaker:
         """A random image to paste on, at its own size."""
         return self._load(self.pick(rng, _BACKGROUND_SHARES))
 
-    def cut_out(self, rng: Generator) -> CutOut:
-        """A random whole object."""
+    def cut_out(self, rng: Generator, shares: dict[str, float] = _CUT_OUT_SHARES) -> CutOut:
+        """A random whole object, its source drawn by share."""
         while True:
-            rgb, targets = self._load(self.pick(rng, _CUT_OUT_SHARES))
+            rgb, targets = self._load(self.pick(rng, shares))
             whole = [target for target in targets if target.whole]
             if whole:
                 mask = whole[rng.integers(len(whole))].mask
@@ -159,21 +164,67 @@ class SceneMaker:
         rgb, targets = self.background(rng)
         rgb, targets = _random_view(rgb, targets, size, size, rng, crop_rate=0.5)
         targets = [target for target in targets if target.whole]
-        areas = [int(target.mask.sum()) for target in targets]
+        pieces = []
         for _ in range(rng.integers(2, 6)):
             piece = self.cut_out(rng)
             side = size * np.exp(rng.uniform(np.log(0.08), np.log(0.6)))
-            matrix = placing_matrix(
-                piece, side, rng.uniform(0.05, 0.95, 2) * size, rng.normal(0, 8), rng.random() < 0.5
-            )
-            rgb, covered = paste(rgb, piece, matrix)
-            targets = [Target(target.mask & ~covered, target.weight, target.whole) for target in targets]
-            targets.append(Target(covered, 1.0, True))
-            areas.append(int(covered.sum()))
-        # What others have mostly hidden is no fair question.
-        return rgb, [
-            target for target, area in zip(targets, areas, strict=True) if target.mask.sum() > 0.35 * max(area, 1)
-        ]
+            centre = rng.uniform(0.05, 0.95, 2) * size
+            pieces.append((piece, placing_matrix(piece, side, centre, rng.normal(0, 8), rng.random() < 0.5)))
+        return _with_pieces(rgb, targets, pieces)
+
+    def crowd(self, rng: Generator) -> tuple[ImageRgb, list[Target]]:
+        """Several of a kind, mostly people, on one ground, the near ones over the far ones; without noise.
+
+        Returns:
+            RGB uint8 (S, S, 3) and the objects that can be seen, at least one.
+        """
+        size = self.size_px
+        source = self.pick(rng, _CROWD_SHARES).split("_", 1)[0]
+        rgb, targets = self._load(self.pick(rng, _CROWD_BACKGROUND_SHARES))
+        rgb, targets = _random_view(rgb, targets, size, size, rng, crop_rate=0.7)
+        targets = [target for target in targets if target.whole]
+        # Pictures are squashed into the square: so are the ones in them.
+        squeeze = np.exp(rng.uniform(np.log(0.6), np.log(1.2)))
+        height_px = size * np.exp(rng.uniform(np.log(0.3), np.log(0.85)))
+        ground_y_px = size * rng.uniform(0.75, 1.05)
+        blending = rng.uniform(0, 0.6)
+        pieces = []
+        for _ in range(rng.integers(2, 7)):
+            piece = _blended(self.cut_out(rng, {source: 1.0}), rgb, blending)
+            nearness = rng.normal(0, 0.15)
+            tall = height_px * np.exp(nearness)
+            side = tall * np.sqrt(piece.alpha.shape[1] / piece.alpha.shape[0])
+            centre = np.array([rng.uniform(0.03, 0.97) * size, ground_y_px + 0.3 * nearness * height_px - tall / 2])
+            matrix = placing_matrix(piece, side, centre, rng.normal(0, 3), rng.random() < 0.5)
+            matrix[0] *= squeeze
+            matrix[0, 2] += (1 - squeeze) * centre[0]
+            pieces.append((nearness, piece, matrix))
+        pieces.sort(key=lambda item: item[0])
+        return _with_pieces(rgb, targets, [(piece, matrix) for _, piece, matrix in pieces])
+
+
+def _with_pieces(
+    rgb: ImageRgb, targets: list[Target], pieces: list[tuple[CutOut, NDArray[np.float64]]]
+) -> tuple[ImageRgb, list[Target]]:
+    """Paste cut-outs one over the other; of each object what the later ones leave to see."""
+    areas = [int(target.mask.sum()) for target in targets]
+    for piece, matrix in pieces:
+        rgb, covered = paste(rgb, piece, matrix)
+        targets = [Target(target.mask & ~covered, target.weight, target.whole) for target in targets]
+        targets.append(Target(covered, 1.0, True))
+        areas.append(int(covered.sum()))
+    # What others have mostly hidden is no fair question.
+    return rgb, [target for target, area in zip(targets, areas, strict=True) if target.mask.sum() > 0.35 * max(area, 1)]
+
+
+def _blended(piece: CutOut, background: ImageRgb, share: float) -> CutOut:
+    """The cut-out with its mean and contrast moved towards the background's, so that colour alone does not tell it."""
+    inside = piece.rgb[piece.alpha > 0].astype(np.float32)
+    mean, deviation = inside.mean(axis=0), inside.std() + 1
+    gain = (background.std() / deviation) ** share
+    wanted = mean + share * (background.mean(axis=(0, 1)) - mean)
+    rgb = (piece.rgb - mean) * gain + wanted
+    return CutOut(np.clip(np.rint(rgb), 0, 255).astype(np.uint8), piece.alpha)
 
 
 def placing_matrix(
