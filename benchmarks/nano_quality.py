@@ -78,6 +78,10 @@ def instances(key: str, ids: NDArray[np.uint8]) -> list[Mask]:
     labelled = (ids != 0) & (ids != IGNORED_ID)
     # Of clothing parts the person is asked for.
     masks = [labelled] if source_of(key) == "ccp" else [ids == value for value in np.unique(ids[labelled])]
+    return _largest(masks)
+
+
+def _largest(masks: list[Mask]) -> list[Mask]:
     masks = [mask for mask in masks if mask.sum() > _SMALLEST_INSTANCE_PX]
     return sorted(masks, key=lambda mask: -int(mask.sum()))[:_INSTANCES_PER_IMAGE]
 
@@ -132,9 +136,8 @@ def crowd_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
     rows: list[Figures] = []
     for index in range(_CROWDS):
         rgb, targets = scenes.crowd(np.random.default_rng([11, index]))
-        wanted_nhw = [target.mask for target in targets if target.mask.sum() > _SMALLEST_INSTANCE_PX]
         pipeline = Pipeline(engine, StreamOptions(closer_look=True))
-        largest = sorted(wanted_nhw, key=lambda mask: -int(mask.sum()))[:_INSTANCES_PER_IMAGE]
+        largest = _largest([target.mask for target in targets])
         rows += [_figures(pipeline, Frame(rgb, 0, 0.0), wanted) for wanted in largest]
     engine.close()
     return {"crowds": _means(COLUMNS, rows)}

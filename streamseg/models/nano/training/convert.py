@@ -36,8 +36,8 @@ def convert(shares: Mapping[Path, float], destination: Path = WEIGHTS_PATH, obje
     if not math.isclose(sum(shares.values()), 1.0):
         raise ValueError(f"the shares of a mean sum to 1, not to {sum(shares.values()):g}")
     mean: dict[str, Tensor] = {}
+    model = build_nano()
     for path, share in shares.items():
-        model = build_nano()
         load_checkpoint_into(model, path)
         for key, value in model.state_dict().items():
             # What is no floating-point value is a counter, of no use to the model.

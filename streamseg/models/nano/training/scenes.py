@@ -159,11 +159,15 @@ class SceneMaker:
                     placed.append(Target(mask, target.weight / total, target.whole))
         return rgb, placed
 
+    def _ground(self, rng: Generator, shares: dict[str, float], crop_rate: float) -> tuple[ImageRgb, list[Target]]:
+        """A picture of the scene's size to paste on, and the whole objects that are in it."""
+        rgb, targets = self._load(self.pick(rng, shares))
+        rgb, targets = _random_view(rgb, targets, self.size_px, self.size_px, rng, crop_rate)
+        return rgb, [target for target in targets if target.whole]
+
     def _pasted(self, rng: Generator) -> tuple[ImageRgb, list[Target]]:
         size = self.size_px
-        rgb, targets = self.background(rng)
-        rgb, targets = _random_view(rgb, targets, size, size, rng, crop_rate=0.5)
-        targets = [target for target in targets if target.whole]
+        rgb, targets = self._ground(rng, _BACKGROUND_SHARES, crop_rate=0.5)
         pieces = []
         for _ in range(rng.integers(2, 6)):
             piece = self.cut_out(rng)
@@ -179,10 +183,8 @@ class SceneMaker:
             RGB uint8 (S, S, 3) and the objects that can be seen, at least one.
         """
         size = self.size_px
-        source = self.pick(rng, _CROWD_SHARES).split("_", 1)[0]
-        rgb, targets = self._load(self.pick(rng, _CROWD_BACKGROUND_SHARES))
-        rgb, targets = _random_view(rgb, targets, size, size, rng, crop_rate=0.7)
-        targets = [target for target in targets if target.whole]
+        source = source_of(self.pick(rng, _CROWD_SHARES))
+        rgb, targets = self._ground(rng, _CROWD_BACKGROUND_SHARES, crop_rate=0.7)
         # Pictures are squashed into the square: so are the ones in them.
         squeeze = np.exp(rng.uniform(np.log(0.6), np.log(1.2)))
         height_px = size * np.exp(rng.uniform(np.log(0.3), np.log(0.85)))
