@@ -213,12 +213,13 @@ class FileSession:
         self._abandon()
         if self._running is not None:
             await self._ended.wait()
-        job, self._job = self._job, None
-        if job is not None and not self._published:
-            await asyncio.to_thread(self._files.store.remove, job)
+        # First of all: whoever has heard that this file is over finds its place free.
         if self._entered:
             self._entered = False
             self._files.leave()
+        job, self._job = self._job, None
+        if job is not None and not self._published:
+            await asyncio.to_thread(self._files.store.remove, job)
         # An error in it knows this session by its traceback.
         self._running = None
 

@@ -612,9 +612,9 @@ def test_more_files_than_may_wait_are_refused_at_their_start(
                 await wire.expect("error", "overloaded")
                 await d.text(type="stop")
                 await d.expect("done")
-                assert eventually(lambda: len(jobs_in(folder)) == 3)
                 await wire.start("file", size_bytes=10, prompts=[CLICK])
                 await wire.expect("ready")
+                assert eventually(lambda: len(jobs_in(folder)) == 4)
 
     asyncio.run(go())
 
