@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal, Protocol, TypeAlias, get_args
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from streamseg.errors import BadSettingError
 from streamseg.media.frame import Frame, RgbImage
@@ -127,6 +129,13 @@ def cut_out(frame: Frame | RgbImage, result: Masks) -> NDArray[np.uint8]:
         window = _window(region)
         cv2.copyTo(cv2.cvtColor(rgb[window], cv2.COLOR_RGB2RGBA), region.bits.view(np.uint8), out[window])
     return out
+
+
+def encode_png(rgba: NDArray[np.uint8]) -> bytes:
+    """A uint8 (H, W, 4) RGBA picture as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
 
 
 def encode_jpeg(rgb: RgbImage, quality: int = 85) -> bytes:

@@ -312,9 +312,8 @@ def test_pictures_and_folders_give_a_folder_of_results_each_and_a_bad_file_stops
     (tmp_path / "empty").mkdir()
     disc(tmp_path / "other" / "one.png", x=170)
     inputs = ["in", "bad.jpg", "clip.mp4", "empty", "missing.png", "other/one.png"]
-    ended = here(
-        *inputs, "--point", "160,120", "--object", "5", "--point", "10,10", "--format", "overlay,rle,png,polygons"
-    )
+    formats = ("--format", "overlay,rle,png,polygons,cutout")
+    ended = here(*inputs, "--point", "160,120", "--object", "5", "--point", "10,10", *formats)
 
     assert ended.exit_code == 1, ended.stderr
     assert "3 of 7 segmented, 4 failed" in ended.stdout
@@ -328,7 +327,7 @@ def test_pictures_and_folders_give_a_folder_of_results_each_and_a_bad_file_stops
     assert "Traceback" not in ended.stderr
     assert "\x1b" not in ended.stdout + ended.stderr
     assert sorted(one.name for one in (tmp_path / "out").iterdir()) == ["one", "one-2", "two"]
-    files = ["mask_1.png", "mask_5.png", "masks.jsonl", "overlay.jpg", "polygons.json"]
+    files = ["cutout.png", "mask_1.png", "mask_5.png", "masks.jsonl", "overlay.jpg", "polygons.json"]
     for folder in (tmp_path / "out").iterdir():
         assert sorted(one.name for one in folder.iterdir()) == files
     (line,) = (tmp_path / "out" / "one" / "masks.jsonl").read_text().splitlines()
@@ -339,6 +338,14 @@ def test_pictures_and_folders_give_a_folder_of_results_each_and_a_bad_file_stops
         assert np.array_equal(np.asarray(picture) > 0, result.objects[0].mask)
     with Image.open(tmp_path / "out" / "one" / "overlay.jpg") as picture:
         assert picture.size == (320, 240)
+    with (
+        Image.open(tmp_path / "out" / "one" / "cutout.png") as picture,
+        Image.open(tmp_path / "in" / "one.png") as whole,
+    ):
+        cutout, rgb = np.asarray(picture), np.asarray(whole.convert("RGB"))
+    covered = result.objects[0].mask | result.objects[1].mask
+    assert np.array_equal(cutout[..., 3] > 0, covered)
+    assert np.array_equal(cutout[covered][:, :3], rgb[covered])
     polygons = json.loads((tmp_path / "out" / "one" / "polygons.json").read_text())
     assert [one["object_id"] for one in polygons["objects"]] == [1, 5]
 
@@ -355,7 +362,8 @@ def test_a_second_run_replaces_the_results_of_the_first(tmp_path: Path) -> None:
 def test_nothing_of_a_former_run_stays_and_everything_of_the_users_own(tmp_path: Path) -> None:
     out = OutputFolder(tmp_path / "out", ("rle",), (Path("out/one/mask_3.png"), Path("out/two")))
     folder, picture = tmp_path / "out" / "one", disc(tmp_path / "one.png")
-    former = ("overlay.jpg", "overlay.webm", "polygons.json", "polygons.jsonl", "mask_2.png", "masks/000003_1.png")
+    pictures = ("overlay.jpg", "cutout.png", "mask_2.png", "masks/000003_1.png")
+    former = (*pictures, "overlay.webm", "polygons.json", "polygons.jsonl")
     own = ("mask_3.png", "overlay.png", "mask_of_me.png", "masks/0001.png", "photo.jpg", "notes/masks.jsonl")
     for name in (*former, *own):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -399,6 +407,18 @@ def test_the_samples_come_with_prompts_of_their_own(tmp_path: Path, server: Serv
 
 
 # segment: videos
+
+
+def test_a_video_has_no_cut_out_and_nothing_is_lost_when_one_is_asked_for(tmp_path: Path) -> None:
+    clip(tmp_path / "clip.mp4", 2)
+    box = ("--box", "33,33,87,87")
+    assert here("clip.mp4", *box, "--format", "rle,cutout").exit_code == 0
+    out = tmp_path / "out" / "clip"
+    assert [one.name for one in out.iterdir()] == ["masks.jsonl"]
+    ended = here("clip.mp4", *box, "--format", "cutout")
+    assert ended.exit_code != 0
+    assert "--format cutout is for pictures" in ended.stderr
+    assert [one.name for one in out.iterdir()] == ["masks.jsonl"]
 
 
 def test_a_video_gives_an_overlay_with_its_sound_and_a_line_of_masks_for_each_frame(tmp_path: Path) -> None:

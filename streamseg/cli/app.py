@@ -179,7 +179,12 @@ def segment(
     ] = Path("out"),
     formats: Annotated[
         str,
-        typer.Option("--format", metavar="LIST", help="Of overlay, rle, png, polygons.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            help="Of overlay, rle, png, polygons, and of pictures also cutout (the objects on transparent ground).",
+            rich_help_panel=OUTPUT,
+        ),
     ] = "overlay,rle",
     container: Annotated[
         Literal["mp4", "webm"], typer.Option(help="Kind of overlay video.", rich_help_panel=OUTPUT)

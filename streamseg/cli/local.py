@@ -87,7 +87,7 @@ class _Here:
             item.path if item.url is None else item.url,
             prompts,
             folder,
-            formats=frozenset(job.out.formats),
+            formats=job.out.video_formats,
             sampling=job.sampling,
             video=job.video,
             limits=self.settings.limits.video() if job.untrusted else own_limits(),

@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from streamseg.media.frame import Frame
     from streamseg.segmentation.masks import FrameResult
 
-FORMATS = ("overlay", "rle", "png", "polygons")
+FORMATS = ("overlay", "rle", "png", "polygons", "cutout")
+# A video has no transparency to cut out of it.
+PICTURE_FORMATS = {"cutout"}
 OVERLAY_QUALITY = 90
 # All that a run may have left in the folder of an input, and in the folder of a video's masks.
 _OUR_FILE = re.compile(
-    r"overlay\.(jpg|mp4|webm)|masks\.jsonl|polygons\.jsonl?|mask_\d+(_candidate_\d+)?\.png", re.ASCII
+    r"overlay\.(jpg|mp4|webm)|cutout\.png|masks\.jsonl|polygons\.jsonl?|mask_\d+(_candidate_\d+)?\.png", re.ASCII
 )
 _OUR_FRAME_MASK = re.compile(r"\d{6,}_\d+\.png", re.ASCII)
 
@@ -48,6 +50,14 @@ class OutputFolder:
     formats: tuple[str, ...]
     needed: tuple[Path, ...] = ()
     _taken: set[str] = field(default_factory=set)
+
+    @property
+    def video_formats(self) -> frozenset[str]:
+        """Those that a video has; raises BadSettingError if that is none."""
+        formats = frozenset(self.formats) - PICTURE_FORMATS
+        if not formats:
+            raise BadSettingError(f"--format {','.join(self.formats)} is for pictures; a video has none of that")
+        return formats
 
     def create(self) -> None:
         """Make the folder; raises BadSettingError if that cannot be."""
@@ -110,6 +120,10 @@ class OutputFolder:
             files["polygons.json"] = _line(_to_polygons(result))
         if "png" in self.formats:
             files |= _pngs(result)
+        if "cutout" in self.formats:
+            from streamseg.render import cut_out, encode_png
+
+            files["cutout.png"] = encode_png(cut_out(frame, result))
         for name, data in files.items():
             replace_file(folder / name, data)
         self.clear(folder, files)

@@ -61,7 +61,7 @@ class _AtServer:
 
         if item.url is not None:
             raise BadSettingError("a server is sent files: leave out --server to segment a stream in this process")
-        job, formats = self.job, self.job.out.formats
+        job, formats = self.job, self.job.out.video_formats
         prompts: Sequence[Prompt] = job.prompts
         if not prompts or not job.untrusted:
             # A prompt beside the picture is told before the file is sent.
@@ -117,7 +117,7 @@ class _AtServer:
         from streamseg.media.frame import Frame
         from streamseg.segmentation.masks import FrameResult
 
-        formats = frozenset(self.job.out.formats)
+        formats = self.job.out.video_formats
         frames, times_s, lost, last_index = 0, (0.0, 0.0), Counter[int](), None
         with contextlib.ExitStack() as stack:
             sink: RecordingSink | None = None
