@@ -1,7 +1,7 @@
-"""A second look at small objects of large pictures: the part around the object once more, at the model's full size.
+"""A second look at small objects: the part of the picture around the object once more, at the model's full size.
 
 A model sees every picture at one size. Of a photo of many megapixels it sees an object of a tenth of its width on some
-dozen pixels; enlarged, the object shows its edge.
+dozen pixels; enlarged, the object shows its edge. The mask seen from afar is fed back, as that of a former frame is.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from streamseg.segmentation.decode import Answer, Ask, Enlarged, Logits, box_of, decode
+from streamseg.segmentation.decode import Answer, Ask, Enlarged, Logits, as_prior, box_of, decode
 from streamseg.segmentation.embedding import embed, to_model_input
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ SURROUNDINGS = 1.5
 LEAST_SHARE = 0.2
 # A window of more than this share of the picture shows too little that was not seen before.
 MOST_AREA_SHARE = 0.5
-# ... and so does one of a picture that has hardly more pixels than the model takes.
-LEAST_ENLARGEMENT = 2.0
 # What is seen from close by must be what was seen from afar (IoU), else it is something else in there.
 LEAST_AGREEMENT = 0.5
 # Each look costs an encoding; of many objects the first ones get one.
@@ -62,7 +60,8 @@ class Place:
 def place_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> Place | None:
     """Where to look; None where a second look is of no use."""
     width, height = frame.width, frame.height
-    if max(width, height) < LEAST_ENLARGEMENT * image_size:
+    # A part of so small a picture shows no more than the whole did.
+    if max(width, height) < image_size:
         return None
     box = _box(ask, answer, frame)
     if box is None:
@@ -99,29 +98,30 @@ def _enlarged(model: LoadedModel, frame: Frame, ask: Ask, answer: Answer, place:
         if x1 <= point[0] < x2 and y1 <= point[1] < y2
     ]
     points: tuple[Point, ...] = tuple((x - x1, y - y1) for (x, y), _ in inside)
+    afar = _part_of(answer.logits[answer.best], window, frame, model.mask_input_size)
     closer = Ask(
         ask.object_id,
         points,
         tuple(label for _, label in inside),
         (max(box[0] - x1, 0), max(box[1] - y1, 0), min(box[2] - x1, x2 - x1), min(box[3] - y1, y2 - y1)),
+        # The question is the same one as before: without it a click among several alike may find another of them.
+        as_prior(afar),
     )
     part = np.ascontiguousarray(frame.rgb[y1:y2, x1:x2])
     embedding = embed(model.predictor, to_model_input(part, model.image_size, model.device))
-    size = (x2 - x1, y2 - y1)
-    (seen,) = decode(model.predictor, embedding, (closer,), size, multimask=False, clicks_in_turn=model.clicks_in_turn)
+    (seen,) = decode(model.predictor, embedding, (closer,), (x2 - x1, y2 - y1), multimask=False)
     logits = seen.logits[seen.best]
-    if _agreement(answer.logits[answer.best], logits, window, frame) < LEAST_AGREEMENT:
+    if _agreement(afar, logits) < LEAST_AGREEMENT:
         return None
     return Enlarged(window, logits, float(seen.scores[seen.best]))
 
 
-def _agreement(whole: Logits, part: Logits, window: IntBox, frame: Frame) -> float:
-    """IoU of the masks inside the window, on the cells of ``part``; what ``whole`` has outside counts against it."""
-    rows, columns = whole.shape
-    cells = (part.shape[1], part.shape[0])
+def _part_of(logits: Logits, window_xyxy_px: IntBox, frame: Frame, cells_hw: tuple[int, int]) -> Logits:
+    """What coarse logits (h, w) of the frame say of a part of it, in ``cells_hw`` cells; outside the frame: nothing."""
+    rows, columns = logits.shape
     per_x, per_y = columns / frame.width, rows / frame.height
-    x1, y1, x2, y2 = window
-    scale_x, scale_y = (x2 - x1) * per_x / cells[0], (y2 - y1) * per_y / cells[1]
+    x1, y1, x2, y2 = window_xyxy_px
+    scale_x, scale_y = (x2 - x1) * per_x / cells_hw[1], (y2 - y1) * per_y / cells_hw[0]
     # Centres of the cells of the part, in cells of the whole.
     place = np.array(
         [
@@ -129,7 +129,13 @@ def _agreement(whole: Logits, part: Logits, window: IntBox, frame: Frame) -> flo
             [0, scale_y, y1 * per_y + scale_y / 2 - 0.5],
         ]
     )
-    seen = cv2.warpAffine(whole, place, cells, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-1.0) > 0
-    both = np.logical_and(seen, part > 0).sum()
-    either = np.logical_or(seen, part > 0).sum()
+    size = (cells_hw[1], cells_hw[0])
+    part = cv2.warpAffine(logits, place, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=-1.0)
+    return part.astype(np.float32, copy=False)
+
+
+def _agreement(one: Logits, other: Logits) -> float:
+    """IoU of two masks of the same cells."""
+    both = np.logical_and(one > 0, other > 0).sum()
+    either = np.logical_or(one > 0, other > 0).sum()
     return float(both) / max(float(either), 1.0)

@@ -54,7 +54,7 @@ AROUND_BOX = (340, 240, 660, 560)
         (Ask(1, box=(100.0, 100.0, 1300.0, 1100.0)), answer_with(0, 0, 1, 1), (WIDTH, HEIGHT), None),
         (Ask(1, points=((500.0, 400.0),), labels=(1,)), answer_with(0, 0, 0, 0), (WIDTH, HEIGHT), None),
         # Nothing more is to be seen in a small picture.
-        (Ask(1, box=(100.0, 100.0, 160.0, 160.0)), answer_with(0, 0, 1, 1), (640, 480), None),
+        (Ask(1, box=(100.0, 100.0, 160.0, 160.0)), answer_with(0, 0, 1, 1), (380, 285), None),
     ],
     ids=["box", "click", "wide click", "far exclusion", "corner", "large", "nothing found", "small picture"],
 )

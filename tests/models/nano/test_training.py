@@ -13,6 +13,7 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from streamseg.models.nano import build_nano, load_nano
+from streamseg.models.nano.training import clips as clips_module
 from streamseg.models.nano.training.__main__ import main
 from streamseg.models.nano.training.clips import Clip, ClipMaker
 from streamseg.models.nano.training.convert import convert
@@ -153,6 +154,21 @@ def test_clips_start_with_every_object_in_sight(scenes: SceneMaker) -> None:
         assert clip.rgbs.shape == (5, SIZE_PX * 2, SIZE_PX * 2, 3)
         assert clip.masks_ntw.shape[1:] == (5, SIZE_PX * 2, SIZE_PX * 2)
         assert clip.masks_ntw[:, 0].any(axis=(1, 2)).all()
+
+
+def test_something_passes_in_front_and_the_object_is_back_after_it(
+    scenes: SceneMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden_and_back(share: float) -> int:
+        monkeypatch.setattr(clips_module, "_PASSER_SHARE", share)
+        count = 0
+        for seed in range(40):
+            areas_nt = ClipMaker(scenes).draw(np.random.default_rng(seed), 8).masks_ntw.sum(axis=(2, 3))
+            seen_nt = areas_nt / areas_nt[:, :1]
+            count += bool(((seen_nt[:, 1:-1].min(axis=1) < 0.05) & (seen_nt[:, -1] > 0.5)).any())
+        return count
+
+    assert hidden_and_back(1.0) >= hidden_and_back(0.0) + 6
 
 
 def test_the_centre_click_is_farthest_from_the_edge_and_the_image_border_is_an_edge() -> None:

@@ -1,8 +1,8 @@
 """Training clips: still images set in motion, and annotated clips.
 
 Objects move over a moving background, deform, hide behind one another, leave the picture and come
-back, some of them beside a look-alike. In other clips the camera moves over a still image, so that
-the object stands in surroundings of its own.
+back, some of them beside a look-alike; now and then something passes in front and hides one. In other
+clips the camera moves over a still image, so that the object stands in surroundings of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _FRAMES_PER_WAYPOINT = 4
 _SMALLEST_START_SHARE = 0.003
 _STILL_SHARE = 0.45
 _ANNOTATED_SHARE = 0.1
+_PASSER_SHARE = 0.3
 
 Path2d = NDArray[np.float64]
 
@@ -100,7 +101,37 @@ class ClipMaker:
                 rgbs[t], covered[t] = paste(rgbs[t], _bent(mover, t), _placed(mover, t))
             layers = [layer & ~covered for layer in layers]
             layers.append(covered)
+        if rng.random() < _PASSER_SHARE:
+            covered = self._pass_in_front(rgbs, layers[rng.integers(len(layers))], rng)
+            layers = [layer & ~covered for layer in layers]
         return rgbs, np.stack(layers)
+
+    def _pass_in_front(
+        self, rgbs: NDArray[np.uint8], passed_thw: NDArray[np.bool_], rng: Generator
+    ) -> NDArray[np.bool_]:
+        """Draw a piece of some other picture that hides an object for some frames; gives the pixels that it covers."""
+        frames = len(rgbs)
+        meeting = int(rng.integers(1, frames))
+        seen = passed_thw[meeting] if passed_thw[meeting].any() else passed_thw[0]
+        ys, xs = np.nonzero(seen if seen.any() else np.ones_like(seen))
+        extent = np.array([np.ptp(xs) + 1, np.ptp(ys) + 1])
+        # From hiding half of it on one frame to hiding all of it on several.
+        size = np.clip(extent * rng.uniform([0.6, 0.8], [2.0, 3.0]), 12, self._size).astype(int)
+        rgb, _ = self._scenes.background(rng)
+        piece = photometric_noise(_random_part(rgb, int(size[0]), int(size[1]), rng), rng)
+        wall = CutOut(piece, np.full(piece.shape[:2], 255, np.uint8))
+        # Apart on the first frame, where the object must be seen; then it comes, may stay a while, and goes on.
+        apart = (extent + size) / 2 * rng.uniform(0.9, 1.3)
+        way = apart * (rng.choice([-1, 1]), 0) if rng.random() < 0.7 else apart * (0, rng.choice([-1, 1]))
+        stays = rng.uniform(0, 0.6) if rng.random() < 0.5 else 0.0
+        since = (np.arange(frames) - meeting) / meeting
+        progress = np.sign(since) * np.maximum(np.abs(since) - stays, 0) / (1 - stays)
+        corners = np.array([xs.min() + xs.max(), ys.min() + ys.max()]) / 2 - size / 2 + progress[:, None] * way
+        covered = np.zeros(passed_thw.shape, bool)
+        for t in range(frames):
+            matrix = np.concatenate([np.eye(2), corners[t][:, None]], axis=1)
+            rgbs[t], covered[t] = paste(rgbs[t], wall, matrix)
+        return covered
 
     def _camera_over(
         self, rgb: ImageRgb, mask: Mask | None, rng: Generator, frames: int
@@ -182,6 +213,16 @@ class ClipMaker:
             rgbs[t] = cv2.resize(view, (self._size, self._size), interpolation=cv2.INTER_AREA)
             masks[0, t] = cv2.resize(soft, (self._size, self._size), interpolation=cv2.INTER_AREA) >= 128
         return rgbs, masks
+
+
+def _random_part(rgb: ImageRgb, width: int, height: int, rng: Generator) -> ImageRgb:
+    """A piece of a picture of that size, enlarged where the picture is smaller."""
+    scale = max(1.0, width / rgb.shape[1], height / rgb.shape[0])
+    if scale > 1:
+        enlarged = (max(width, round(rgb.shape[1] * scale)), max(height, round(rgb.shape[0] * scale)))
+        rgb = cv2.resize(rgb, enlarged).astype(np.uint8, copy=False)
+    y, x = rng.integers(rgb.shape[0] - height + 1), rng.integers(rgb.shape[1] - width + 1)
+    return np.ascontiguousarray(rgb[y : y + height, x : x + width])
 
 
 def _walk(rng: Generator, frames: int, dimensions: int, spread: float) -> Path2d:

@@ -26,6 +26,7 @@ _STRIDE = 4
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 _ROUND_SHARES = {"click": (0.25, 0.25, 0.35, 0.15), "box": (0.6, 0.25, 0.15), "mask": (0.6, 0.4)}
+_FEED_BACK_SHARE = 0.75
 _MASK_LOGIT = 10.0
 # A click shall find what people mostly mean; a box or a mask says what is meant, parts as well as wholes.
 _CLEAR_PROMPT_FLATTENING = 0.4
@@ -102,8 +103,8 @@ def _rounds(
     points, labels, mask_logits = _first_prompts(questions, targets, rng)
     shares = _ROUND_SHARES[questions.kind]
     count = 1 + int(rng.choice(len(shares), p=shares))
-    # The stateless interface gives all clicks at once without a mask: learn both ways.
-    feeds_back = rng.random() < 0.5
+    # streamseg feeds the mask back, the stateless interface gives all clicks at once without one: learn both ways.
+    feeds_back = rng.random() < _FEED_BACK_SHARE
     present = torch.ones(len(wanted_nhw), dtype=torch.bool, device=device)
     losses: list[Tensor] = []
     for index in range(count):
