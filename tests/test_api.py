@@ -50,6 +50,15 @@ def test_every_kind_of_image_gives_the_same_mask(face: streamseg.Model, tmp_path
         assert np.array_equal(mask, masks[0])
 
 
+def test_the_second_look_at_a_small_object_can_be_left_out(face: streamseg.Model) -> None:
+    large = np.pad(picture(), ((0, 320), (0, 480), (0, 0)), mode="edge")
+    given = [
+        face.segment(large, points_xy_px=[(70, 80)], closer_look=closer_look).objects[0].mask
+        for closer_look in (True, False)
+    ]
+    assert not np.array_equal(*given)
+
+
 def test_points_without_labels_belong_to_the_object(face: streamseg.Model) -> None:
     bare = face.segment(picture(), points_xy_px=[(70, 80)]).objects[0]
     labelled = face.segment(picture(), points_xy_px=np.array([[70, 80]]), labels=np.array([1])).objects[0]

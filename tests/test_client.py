@@ -304,6 +304,18 @@ def test_overlay_candidates_threshold_and_refinement_are_served(client: Client) 
         result.overlay_rgb()
 
 
+def test_the_second_look_at_a_small_object_can_be_left_out(client: Client) -> None:
+    picture = np.pad(disc(), ((0, 240), (0, 320), (0, 0)), mode="edge")
+    given = {
+        closer_look: client.segment(picture, points_xy_px=[CENTRE], closer_look=closer_look).objects[0].mask
+        for closer_look in (True, False)
+    }
+    assert not np.array_equal(given[True], given[False])
+    for closer_look, mask in given.items():
+        with client.image_session(picture, closer_look=closer_look) as session:
+            assert np.array_equal(session.segment(points_xy_px=[CENTRE]).objects[0].mask, mask)
+
+
 def test_a_broken_connection_is_opened_again_for_the_next_picture(client: Client) -> None:
     client.segment(disc(), points_xy_px=[CENTRE])
     break_connection(client)
