@@ -69,6 +69,8 @@ def test_a_wrong_token_is_said_and_the_right_one_is_remembered(open_page: OpenPa
         page.reload()
         expect(page.locator("#model")).to_contain_text("nano")
         expect(form).to_be_hidden()
+        # Before its server ends: it may be asking for something at this moment.
+        page.close()
 
 
 def test_a_link_may_carry_the_token_and_does_not_keep_it(open_page: OpenPage, model: LoadedModel) -> None:
@@ -76,3 +78,4 @@ def test_a_link_may_carry_the_token_and_does_not_keep_it(open_page: OpenPage, mo
         page = open_page(f"/#token={TOKEN.replace(' ', '%20')}", url=server.url)
         expect(page.locator("#model")).to_contain_text("nano")
         expect(page).to_have_url(re.compile(r"^[^#]*$"))
+        page.close()
