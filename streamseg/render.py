@@ -131,10 +131,10 @@ def cut_out(frame: Frame | RgbImage, result: Masks) -> NDArray[np.uint8]:
     return out
 
 
-def encode_png(rgba: NDArray[np.uint8]) -> bytes:
-    """A uint8 (H, W, 4) RGBA picture as PNG."""
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """A uint8 picture as PNG: (H, W) grey or (H, W, 4) RGBA."""
     buffer = io.BytesIO()
-    Image.fromarray(rgba).save(buffer, "PNG", compress_level=4)
+    Image.fromarray(picture).save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
 
 

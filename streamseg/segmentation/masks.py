@@ -6,7 +6,6 @@ stage (refine, draw, encode) then costs in proportion to the object.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -14,12 +13,11 @@ from typing import Any, Literal, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pycocotools import mask as coco_mask
 
 from streamseg.errors import BadPromptError
 from streamseg.media.frame import Frame, RgbImage
-from streamseg.render import RenderOptions, draw_overlay
+from streamseg.render import RenderOptions, draw_overlay, encode_png
 
 BoolMask: TypeAlias = NDArray[np.bool_]
 IntBox: TypeAlias = tuple[int, int, int, int]
@@ -113,9 +111,7 @@ class MaskRegion:
 
     def to_png(self) -> bytes:
         """An 8-bit grey PNG of the frame's size: 255 object, 0 elsewhere."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.full().astype(np.uint8) * 255).save(buffer, "PNG", compress_level=4)
-        return buffer.getvalue()
+        return encode_png(self.full().astype(np.uint8) * 255)
 
     def to_polygons(self, tolerance_px: float = 1.0) -> Polygons:
         """Outer outlines as flat lists [x1, y1, x2, y2, ...] in pixels; parts under three corners are left out.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from looking import OpenPage
+from looking import OpenPage, StartServer
 from media_made import write_camera_recording
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -73,7 +74,15 @@ def browser(request: pytest.FixtureRequest, camera_recording: Path) -> Iterator[
 
 
 @pytest.fixture
-def open_page(browser: Browser, page_server: Server) -> Iterator[OpenPage]:
+def start_server(model: LoadedModel) -> Iterator[StartServer]:
+    """Starts a server with settings of its own, which runs until the pages of the test are closed."""
+    with contextlib.ExitStack() as servers:
+        yield lambda **settings: servers.enter_context(Server(load_settings(None, {"port": 0, **settings}), model))
+
+
+# The servers are asked for here so that they end after the pages, which may be asking them for something.
+@pytest.fixture
+def open_page(browser: Browser, page_server: Server, start_server: StartServer) -> Iterator[OpenPage]:
     """Opens the page at ``path``; when the test ends, the page must not have reported an error.
 
     ``expected``: part of a console error that the test provokes. ``touch``: on a device without mouse and keyboard.

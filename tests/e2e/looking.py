@@ -13,6 +13,9 @@ from streamseg.service.server import Server
 OpenPage = Callable[..., Page]
 """The fixture ``open_page``: (path, url=, expected=, width=, height=) -> the page."""
 
+StartServer = Callable[..., Server]
+"""The fixture ``start_server``: settings by their names -> the server."""
+
 # The orange disc's centre in the picture, in shares of its size, and the overlay's opacity there. Picture and overlay
 # are drawn together, so both are of the same frame.
 _LOOK = """(panel) => {

@@ -5,12 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from looking import OpenPage
+from looking import OpenPage, StartServer
 from playwright.sync_api import expect
-
-from streamseg.models.build import LoadedModel
-from streamseg.service.server import Server
-from streamseg.settings import load_settings
 
 TOKEN = "correct horse"
 
@@ -53,29 +49,26 @@ def test_tabs_are_walked_with_arrow_keys(open_page: OpenPage) -> None:
     expect(page.get_by_role("heading", name="Cut an object out of a picture")).to_be_visible()
 
 
-def test_a_wrong_token_is_said_and_the_right_one_is_remembered(open_page: OpenPage, model: LoadedModel) -> None:
-    with Server(load_settings(None, {"port": 0, "token": TOKEN}), model) as server:
-        page = open_page(url=server.url, expected="401")
-        form = page.locator("#token")
-        expect(form).to_contain_text("asks for a token")
-        form.get_by_label("Token").fill("wrong")
-        form.get_by_role("button").click()
-        expect(form).to_contain_text("not accepted")
-        form.get_by_label("Token").fill(TOKEN)
-        form.get_by_role("button").click()
-        expect(form).to_be_hidden()
-        page.get_by_role("button", name="Use the sample clip").click()
-        expect(page.locator("#connection")).to_have_text("Connected")
-        page.reload()
-        expect(page.locator("#model")).to_contain_text("nano")
-        expect(form).to_be_hidden()
-        # Before its server ends: it may be asking for something at this moment.
-        page.close()
+def test_a_wrong_token_is_said_and_the_right_one_is_remembered(open_page: OpenPage, start_server: StartServer) -> None:
+    server = start_server(token=TOKEN)
+    page = open_page(url=server.url, expected="401")
+    form = page.locator("#token")
+    expect(form).to_contain_text("asks for a token")
+    form.get_by_label("Token").fill("wrong")
+    form.get_by_role("button").click()
+    expect(form).to_contain_text("not accepted")
+    form.get_by_label("Token").fill(TOKEN)
+    form.get_by_role("button").click()
+    expect(form).to_be_hidden()
+    page.get_by_role("button", name="Use the sample clip").click()
+    expect(page.locator("#connection")).to_have_text("Connected")
+    page.reload()
+    expect(page.locator("#model")).to_contain_text("nano")
+    expect(form).to_be_hidden()
 
 
-def test_a_link_may_carry_the_token_and_does_not_keep_it(open_page: OpenPage, model: LoadedModel) -> None:
-    with Server(load_settings(None, {"port": 0, "token": TOKEN}), model) as server:
-        page = open_page(f"/#token={TOKEN.replace(' ', '%20')}", url=server.url)
-        expect(page.locator("#model")).to_contain_text("nano")
-        expect(page).to_have_url(re.compile(r"^[^#]*$"))
-        page.close()
+def test_a_link_may_carry_the_token_and_does_not_keep_it(open_page: OpenPage, start_server: StartServer) -> None:
+    server = start_server(token=TOKEN)
+    page = open_page(f"/#token={TOKEN.replace(' ', '%20')}", url=server.url)
+    expect(page.locator("#model")).to_contain_text("nano")
+    expect(page).to_have_url(re.compile(r"^[^#]*$"))

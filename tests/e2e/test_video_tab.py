@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 import pytest
-from looking import OpenPage, click_stage, listen, wait_for_disc, wait_for_mask_on_disc
+from looking import OpenPage, StartServer, click_stage, listen, wait_for_disc, wait_for_mask_on_disc
 from media_made import write_clip
 from playwright.sync_api import Page, expect
 
@@ -242,15 +242,13 @@ def test_a_file_that_is_no_video_is_refused_in_words(
 
 
 def test_a_video_beyond_the_limit_is_refused_before_it_is_sent(
-    open_page: OpenPage, model: LoadedModel, clip: Path
+    open_page: OpenPage, start_server: StartServer, clip: Path
 ) -> None:
-    with Server(load_settings(None, {"port": 0, "limits": {"max_video_bytes": 4096}}), model) as server:
-        page = open_page("/#tab=video", url=server.url)
-        expect(page.locator("#model")).to_contain_text("nano")
-        choose(page, clip)
-        expect(page.locator("#notices")).to_contain_text("this server takes up to 4 kB")
-        # Before its server ends: it may be asking for something at this moment.
-        page.close()
+    server = start_server(limits={"max_video_bytes": 4096})
+    page = open_page("/#tab=video", url=server.url)
+    expect(page.locator("#model")).to_contain_text("nano")
+    choose(page, clip)
+    expect(page.locator("#notices")).to_contain_text("this server takes up to 4 kB")
 
 
 def test_a_video_that_the_browser_cannot_play_is_clicked_on_in_a_copy(open_page: OpenPage, tmp_path: Path) -> None:
