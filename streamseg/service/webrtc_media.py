@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import queue
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from threading import Event
@@ -24,6 +26,8 @@ from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpReceiver, codecs, 
 from aiortc.codecs import h264, vpx
 from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.mediastreams import MediaStreamError
+from aiortc.rtcrtpreceiver import NackGenerator
+from aiortc.rtp import RtpPacket
 
 from streamseg.errors import TooLargeError
 from streamseg.media.frame import Frame, RgbImage
@@ -35,6 +39,8 @@ MAX_ENCODED = 30
 MAX_STREAMS = 16
 # As aiortc's own; a power of two.
 JITTER_PACKETS = 512
+# Until a packet that was asked for and has not come is asked for again: longer than most ways there and back.
+ASK_AGAIN_S = 0.15
 # What the overlay starts with, before the peer has told what its network takes.
 START_BITRATE = 2_500_000
 # Unanswered requests for consent until a peer is given up; each waits half a second for its answer.
@@ -104,6 +110,7 @@ def bound(receiver: RTCRtpReceiver, max_pixels: int) -> None:
         return encoded
 
     setattr(receiver, _private(receiver, "jitter_buffer"), jitter)
+    setattr(receiver, _private(receiver, "nack_generator"), PersistentNacks())
     setattr(receiver, _private(receiver, "decoder_queue"), EncodedQueue(lost, max_pixels, more))
 
 
@@ -199,6 +206,26 @@ class PromptJitterBuffer(JitterBuffer):
                 self.remove(len(packets))
                 return JitterFrame(b"".join(one._data for one in packets), packets[0].timestamp)
         return None
+
+
+class PersistentNacks(NackGenerator):
+    """aiortc's, which asks for a lost packet once more only when a further one is lost.
+
+    When the answer is lost as well, all that comes after it waits for that: for seconds where few packets are lost.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._asked_at = -math.inf
+
+    def add(self, packet: RtpPacket) -> bool:
+        """Whether to ask the sender for what is missing, now that this packet has come."""
+        is_new, now = super().add(packet), self._clock()
+        if not is_new and (not self.missing or now - self._asked_at < ASK_AGAIN_S):
+            return False
+        self._asked_at = now
+        return True
 
 
 class EncodedQueue(queue.Queue[Any]):

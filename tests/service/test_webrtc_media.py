@@ -21,9 +21,11 @@ from peer_client import HEIGHT, WIDTH, Camera, counted, number_of, peer, read_co
 
 from streamseg.errors import TooLargeError
 from streamseg.service.webrtc_media import (
+    ASK_AGAIN_S,
     MAX_ENCODED,
     EncodedQueue,
     OverlayTrack,
+    PersistentNacks,
     PromptJitterBuffer,
     bound,
     is_keyframe,
@@ -199,6 +201,22 @@ def test_frames_behind_a_lost_packet_come_with_it() -> None:
     while frames[-1] is not None:
         frames.append(jitter.take())
     assert [one.timestamp for one in frames[:-1]] == [100, 200, 300, 400]
+
+
+def test_what_is_lost_is_asked_for_until_it_comes() -> None:
+    now_s = 0.0
+    nacks = PersistentNacks(lambda: now_s)
+    assert not nacks.add(packet(0, 0, 1))
+    assert nacks.add(packet(2, 0, 1))
+    now_s = 0.9 * ASK_AGAIN_S
+    assert not nacks.add(packet(3, 0, 1))
+    for number in (4, 5):
+        now_s += ASK_AGAIN_S
+        assert nacks.add(packet(number, 0, 1))
+        assert nacks.missing == {1}
+    now_s += ASK_AGAIN_S
+    assert not nacks.add(packet(1, 0, 1))
+    assert not nacks.add(packet(6, 0, 1))
 
 
 def test_frames_without_marker_end_where_the_next_one_begins() -> None:
