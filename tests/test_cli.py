@@ -398,6 +398,21 @@ def test_a_server_gives_the_same_files_as_a_model_here(tmp_path: Path, server: S
         assert path.read_bytes() == (tmp_path / "there" / "one" / path.name).read_bytes()
 
 
+def test_the_second_look_at_a_small_object_can_be_left_out(tmp_path: Path, server: Server) -> None:
+    with Image.open(disc(tmp_path / "one.png")) as picture:
+        Image.fromarray(np.pad(np.asarray(picture), ((0, 240), (0, 320), (0, 0)), mode="edge")).save(
+            tmp_path / "one.png"
+        )
+    without = ("--point", "160,120", "--format", "png", "--no-closer-look")
+    assert here("one.png", *without[:-1], "--out", "twice").exit_code == 0
+    assert here("one.png", *without, "--out", "once").exit_code == 0
+    ended = streamseg("segment", "one.png", *without, "--out", "there", "--server", server.url)
+    assert ended.exit_code == 0, ended.stderr
+    twice, once, there = ((tmp_path / out / "one" / "mask_1.png").read_bytes() for out in ("twice", "once", "there"))
+    assert twice != once
+    assert once == there
+
+
 def test_the_samples_come_with_prompts_of_their_own(tmp_path: Path, server: Server) -> None:
     ended = streamseg("segment", "--sample", "--server", server.url, "--format", "rle")
     assert ended.exit_code == 0, ended.stderr

@@ -218,6 +218,15 @@ def segment(
         bool,
         typer.Option("--multimask", metavar="", help="Pictures: also the other readings.", rich_help_panel=MASKS),
     ] = False,
+    no_closer_look: Annotated[
+        bool,
+        typer.Option(
+            "--no-closer-look",
+            metavar="",
+            help="Pictures: small objects without nano's second look; faster.",
+            rich_help_panel=MASKS,
+        ),
+    ] = False,
     score_threshold: Annotated[
         float | None,
         typer.Option(
@@ -286,6 +295,7 @@ def segment(
         mode=mode,
         backwards=backwards,
         multimask=multimask,
+        closer_look=not no_closer_look,
         score_threshold=score_threshold,
         window=window,
         refine={

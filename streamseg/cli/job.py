@@ -35,6 +35,7 @@ class Job:
     mode: Mode
     backwards: bool
     multimask: bool
+    closer_look: bool
     score_threshold: float | None
     window: tuple[float, float] | None
     refine: Mapping[str, Any]
@@ -56,6 +57,7 @@ class Job:
         mode: Mode,
         backwards: bool,
         multimask: bool,
+        closer_look: bool,
         score_threshold: float | None,
         window: str | None,
         refine: Mapping[str, Any],
@@ -90,6 +92,7 @@ class Job:
             mode=mode,
             backwards=backwards,
             multimask=multimask,
+            closer_look=closer_look,
             score_threshold=score_threshold,
             window=read_window(window),
             refine=changed,
