@@ -32,7 +32,7 @@ def load_nano(weights: Path = WEIGHTS_PATH) -> LoadedModel:
     predictor = optimise_for_cpu(predictor.eval())
     size, spec = int(predictor.image_size), MODELS[NANO]
     return LoadedModel(
-        NANO, predictor, torch.device("cpu"), "fp32", "", "", size, spec.clicks_in_turn, spec.closer_look
+        NANO, predictor, torch.device("cpu"), "fp32", "", "", size, spec.clicks_in_turn, spec.second_look
     )
 
 

@@ -2,10 +2,10 @@
 
 Counts failures, watches the server's memory and descriptors, and compares its rate with the bare predictor's:
 SAM2ImagePredictor.set_image and predict on the same pictures, decoded in memory, with the same model, precision and
-threads. Blocks of requests and of bare runs alternate, and medians count. The second look at small objects, which the
-predictor does not take, is left out but with `--closer-look`.
+threads. Blocks of requests and of bare runs alternate, and medians count. The second look, which the predictor does
+not take, is left out but with `--second-look`.
 
-    python benchmarks/image_requests.py [--count 1000] [--closer-look] [--model nano] [--device auto] [--json FILE]
+    python benchmarks/image_requests.py [--count 1000] [--second-look] [--model nano] [--device auto] [--json FILE]
 """
 
 from __future__ import annotations
@@ -115,13 +115,13 @@ def measure(process: int, requests: int) -> Memory:
 
 
 async def request(
-    socket: ClientConnection, jpeg: bytes, click: tuple[int, int], report: Report, *, closer_look: bool
+    socket: ClientConnection, jpeg: bytes, click: tuple[int, int], report: Report, *, second_look: bool
 ) -> None:
     """One session: start, picture, result, done."""
     prompt = {"object_id": 1, "points_xy_px": [list(click)], "labels": [1]}
     header = b'{"type":"frame"}'
     began = time.perf_counter()
-    start = {"type": "start", "version": 1, "source": "image", "prompts": [prompt], "closer_look": closer_look}
+    start = {"type": "start", "version": 1, "source": "image", "prompts": [prompt], "second_look": second_look}
     await socket.send(json.dumps(start))
     await socket.send(struct.pack(">I", len(header)) + header + jpeg)
     result = None
@@ -160,7 +160,7 @@ def bare(model: LoadedModel, scenes: list[tuple[bytes, NDArray[np.uint8], tuple[
     return times
 
 
-async def go(url: str, process: int, model: LoadedModel, report: Report, count: int, *, closer_look: bool) -> None:
+async def go(url: str, process: int, model: LoadedModel, report: Report, count: int, *, second_look: bool) -> None:
     scenes = make_pictures(report.width, report.height)
     address = url.replace("http", "ws", 1) + "/v1/stream"
     warm_up = Report(report.model, report.device, report.width, report.height)
@@ -169,13 +169,13 @@ async def go(url: str, process: int, model: LoadedModel, report: Report, count: 
     ) as socket:
         for number in range(WARM_UP):
             jpeg, _, click = scenes[number % len(scenes)]
-            await request(socket, jpeg, click, warm_up, closer_look=closer_look)
+            await request(socket, jpeg, click, warm_up, second_look=second_look)
         await asyncio.to_thread(bare, model, scenes, WARM_UP)
         report.memory.append(measure(process, 0))
         while report.requests < count:
             for number in range(min(BLOCK, count - report.requests)):
                 jpeg, _, click = scenes[number % len(scenes)]
-                await request(socket, jpeg, click, report, closer_look=closer_look)
+                await request(socket, jpeg, click, report, second_look=second_look)
                 report.requests += 1
             report.memory.append(measure(process, report.requests))
             report.bare_ms += await asyncio.to_thread(bare, model, scenes, BARE_RUNS_PER_BLOCK)
@@ -209,7 +209,7 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 480), metavar=("WIDTH", "HEIGHT"))
-    parser.add_argument("--closer-look", action="store_true", help="as clients get it unless they say otherwise")
+    parser.add_argument("--second-look", action="store_true", help="as clients get it unless they say otherwise")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     wanted = {"name": chosen.model, "device": chosen.device, "threads": chosen.threads}
@@ -223,7 +223,7 @@ def main() -> int:
             return 1
         model = load_model(chosen.model, checkpoint=chosen.checkpoint, device=chosen.device, threads=chosen.threads)
         report = Report(model.name, str(model.device), *chosen.size)
-        asyncio.run(go(url, server.pid, model, report, chosen.count, closer_look=chosen.closer_look))
+        asyncio.run(go(url, server.pid, model, report, chosen.count, second_look=chosen.second_look))
     finally:
         server.terminate()
         server.wait(30)

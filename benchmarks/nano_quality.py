@@ -9,7 +9,7 @@
 Images: up to two largest instances over 150 px each; the click is at the maximum of the distance
 transform, each further click at the centre of the largest error, all given at once; the box is the
 mask's, right and bottom past the last pixel. Counted is the mask that `streamseg` gives for it.
-Large pictures: mosaics of 3 x 3 held-out images (1,152 px), with and without the second look at small objects.
+Large pictures: mosaics of 3 x 3 held-out images (1,152 px), with and without the second look.
 Crowds: held-out objects of one kind pasted side by side on held-out pictures, mostly streets.
 Clips: a prompt on the first frame, tracked forward by `SAM2VideoPredictor`; J and F over the frames
 without first and last. The dev split's clips are made from held-out images.
@@ -92,7 +92,7 @@ def image_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
     found: dict[str, list[Figures]] = {}
     for key in keys:
         rgb, ids = images.load(key)
-        pipeline = Pipeline(engine, StreamOptions(closer_look=True))
+        pipeline = Pipeline(engine, StreamOptions(second_look=True))
         rows = [_figures(pipeline, Frame(rgb, 0, 0.0), wanted) for wanted in instances(key, ids)]
         found.setdefault(source_of(key), []).extend(rows)
     engine.close()
@@ -122,8 +122,8 @@ def large_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
                 small = cv2.resize(mask.astype(np.uint8), (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_NEAREST)
                 wanted[rows, columns] = small > 0
                 wanted_nhw.append(wanted)
-        for name, closer_look in (("once", False), ("twice", True)):
-            pipeline, frame = Pipeline(engine, StreamOptions(closer_look=closer_look)), Frame(rgb, 0, 0.0)
+        for name, second_look in (("once", False), ("twice", True)):
+            pipeline, frame = Pipeline(engine, StreamOptions(second_look=second_look)), Frame(rgb, 0, 0.0)
             found[name] += [_figures(pipeline, frame, wanted) for wanted in wanted_nhw[:3]]
     engine.close()
     return {name: _means(COLUMNS, rows) for name, rows in found.items()}
@@ -136,7 +136,7 @@ def crowd_figures(model: LoadedModel, images: AnnotatedImages, keys: list[str]) 
     rows: list[Figures] = []
     for index in range(_CROWDS):
         rgb, targets = scenes.crowd(np.random.default_rng([11, index]))
-        pipeline = Pipeline(engine, StreamOptions(closer_look=True))
+        pipeline = Pipeline(engine, StreamOptions(second_look=True))
         largest = _largest([target.mask for target in targets])
         rows += [_figures(pipeline, Frame(rgb, 0, 0.0), wanted) for wanted in largest]
     engine.close()

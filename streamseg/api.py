@@ -74,7 +74,7 @@ class Model(Closable):
         box_xyxy_px: BoxLike | None = None,
         prompts: Sequence[Prompt] | None = None,
         multimask: bool = False,
-        closer_look: bool = True,
+        second_look: bool = True,
         score_threshold: float | None = None,
         refine: RefineOptions | None = None,
         window: tuple[float, float] | None = None,
@@ -85,7 +85,7 @@ class Model(Closable):
         ``image``: path, file object, bytes of an image file, PIL image, or RGB array uint8 (H, W, 3). One object:
         ``points_xy_px`` [(x, y), ...] with ``labels`` (1 object, 0 background; all 1 if left out) and/or
         ``box_xyxy_px``. Several: ``prompts``. ``window``: (low, high) values of a 16-bit picture that become black and
-        white. ``closer_look``: let a model that gains from it (``nano``) look at a small object a second time, for a
+        white. ``second_look``: let a model that gains from it (``nano``) look at the objects a second time, for a
         second encoding. Raises BadPromptError, UnsupportedMediaError, TooLargeError, NotFoundError.
         """
         asked = list(prompts or ())
@@ -103,7 +103,7 @@ class Model(Closable):
         frame = decode_image(image, window=window, limits=limits)
         options = StreamOptions(
             multimask=multimask,
-            closer_look=closer_look,
+            second_look=second_look,
             score_threshold=score_threshold,
             refine=refine or RefineOptions(),
         )

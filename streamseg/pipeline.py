@@ -39,7 +39,7 @@ class StreamOptions:
     ``mode``: ``image``, each frame by itself, or ``track``, the video model; ``track`` says how objects are tracked.
     ``carry``: in the mode ``image``, on the frames after its prompt an object goes on from its previous mask; otherwise
     its prompts are applied again to every frame. ``multimask``: also give the other readings of each prompt (``image``
-    only). ``closer_look``: look at small objects a second time, in the mode ``image`` and without ``multimask``, if the
+    only). ``second_look``: look at objects a second time, in the mode ``image`` and without ``multimask``, if the
     model gains from it. ``score_threshold``: masks with a lower predicted IoU become ``low_score``. Raises
     BadSettingError.
     """
@@ -47,7 +47,7 @@ class StreamOptions:
     mode: Mode = "image"
     carry: bool = True
     multimask: bool = False
-    closer_look: bool = False
+    second_look: bool = False
     score_threshold: float | None = None
     refine: RefineOptions = field(default_factory=RefineOptions)
     track: TrackOptions = field(default_factory=TrackOptions)
@@ -221,8 +221,8 @@ class Pipeline:
             if place == answer.best or self._options.multimask
         ]
         best = readings.pop(answer.best if self._options.multimask else 0)
-        if answer.enlarged is not None:
-            seen = answer.enlarged
+        if answer.second is not None:
+            seen = answer.second
             best = self._reading(lift_window(seen.logits, seen.window_xyxy_px, frame.width, frame.height), seen.score)
         region, state = best.region, _state(best, answer.lost, self._options.score_threshold)
         if state != "tracked":
@@ -240,7 +240,7 @@ def _segmenter(model: LoadedModel, options: StreamOptions, limits: PromptLimits 
         model.mask_input_size,
         carry=options.carry,
         multimask=options.multimask,
-        closer_look=options.closer_look,
+        second_look=options.second_look,
         limits=limits,
     )
 

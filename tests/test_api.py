@@ -53,8 +53,8 @@ def test_every_kind_of_image_gives_the_same_mask(face: streamseg.Model, tmp_path
 def test_the_second_look_at_a_small_object_can_be_left_out(face: streamseg.Model) -> None:
     large = np.pad(picture(), ((0, 320), (0, 480), (0, 0)), mode="edge")
     given = [
-        face.segment(large, points_xy_px=[(70, 80)], closer_look=closer_look).objects[0].mask
-        for closer_look in (True, False)
+        face.segment(large, points_xy_px=[(70, 80)], second_look=second_look).objects[0].mask
+        for second_look in (True, False)
     ]
     assert not np.array_equal(*given)
 

@@ -403,7 +403,7 @@ def test_the_second_look_at_a_small_object_can_be_left_out(tmp_path: Path, serve
         Image.fromarray(np.pad(np.asarray(picture), ((0, 240), (0, 320), (0, 0)), mode="edge")).save(
             tmp_path / "one.png"
         )
-    without = ("--point", "160,120", "--format", "png", "--no-closer-look")
+    without = ("--point", "160,120", "--format", "png", "--no-second-look")
     assert here("one.png", *without[:-1], "--out", "twice").exit_code == 0
     assert here("one.png", *without, "--out", "once").exit_code == 0
     ended = streamseg("segment", "one.png", *without, "--out", "there", "--server", server.url)

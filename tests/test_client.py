@@ -307,12 +307,12 @@ def test_overlay_candidates_threshold_and_refinement_are_served(client: Client) 
 def test_the_second_look_at_a_small_object_can_be_left_out(client: Client) -> None:
     picture = np.pad(disc(), ((0, 240), (0, 320), (0, 0)), mode="edge")
     given = {
-        closer_look: client.segment(picture, points_xy_px=[CENTRE], closer_look=closer_look).objects[0].mask
-        for closer_look in (True, False)
+        second_look: client.segment(picture, points_xy_px=[CENTRE], second_look=second_look).objects[0].mask
+        for second_look in (True, False)
     }
     assert not np.array_equal(given[True], given[False])
-    for closer_look, mask in given.items():
-        with client.image_session(picture, closer_look=closer_look) as session:
+    for second_look, mask in given.items():
+        with client.image_session(picture, second_look=second_look) as session:
             assert np.array_equal(session.segment(points_xy_px=[CENTRE]).objects[0].mask, mask)
 
 

@@ -218,12 +218,12 @@ def segment(
         bool,
         typer.Option("--multimask", metavar="", help="Pictures: also the other readings.", rich_help_panel=MASKS),
     ] = False,
-    no_closer_look: Annotated[
+    no_second_look: Annotated[
         bool,
         typer.Option(
-            "--no-closer-look",
+            "--no-second-look",
             metavar="",
-            help="Pictures: small objects without nano's second look; faster.",
+            help="Pictures: without nano's second look; faster.",
             rich_help_panel=MASKS,
         ),
     ] = False,
@@ -295,7 +295,7 @@ def segment(
         mode=mode,
         backwards=backwards,
         multimask=multimask,
-        closer_look=not no_closer_look,
+        second_look=not no_second_look,
         score_threshold=score_threshold,
         window=window,
         refine={

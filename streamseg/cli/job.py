@@ -35,7 +35,7 @@ class Job:
     mode: Mode
     backwards: bool
     multimask: bool
-    closer_look: bool
+    second_look: bool
     score_threshold: float | None
     window: tuple[float, float] | None
     refine: Mapping[str, Any]
@@ -57,7 +57,7 @@ class Job:
         mode: Mode,
         backwards: bool,
         multimask: bool,
-        closer_look: bool,
+        second_look: bool,
         score_threshold: float | None,
         window: str | None,
         refine: Mapping[str, Any],
@@ -92,7 +92,7 @@ class Job:
             mode=mode,
             backwards=backwards,
             multimask=multimask,
-            closer_look=closer_look,
+            second_look=second_look,
             score_threshold=score_threshold,
             window=read_window(window),
             refine=changed,

@@ -52,7 +52,7 @@ class _Here:
             frame.rgb,
             prompts=prompts,
             multimask=self.job.multimask,
-            closer_look=self.job.closer_look,
+            second_look=self.job.second_look,
             score_threshold=self.job.score_threshold,
             refine=self.refine,
             limits=self.settings.limits.image(),

@@ -51,7 +51,7 @@ class _AtServer:
             path,
             prompts=prompts,
             multimask=self.job.multimask,
-            closer_look=self.job.closer_look,
+            second_look=self.job.second_look,
             score_threshold=self.job.score_threshold,
             refine=self.refine,
             window=self.job.window,

@@ -84,7 +84,7 @@ class AsyncClient(AsyncClosable):
         box_xyxy_px: BoxLike | None = None,
         prompts: Sequence[Prompt] | None = None,
         multimask: bool = False,
-        closer_look: bool = True,
+        second_look: bool = True,
         score_threshold: float | None = None,
         refine: Any = None,
         overlay: bool = False,
@@ -96,8 +96,8 @@ class AsyncClient(AsyncClosable):
         ``points_xy_px``: [(x, y), ...] pixels with ``labels`` 1 (object, the default) or 0 (background) and
         ``box_xyxy_px`` speak of object 1; for several objects give ``prompts``. ``refine``: a RefineOptions or a
         mapping with its fields; default: the server's. ``overlay``: also fetch the picture with the masks drawn over
-        it. ``window``: of 16-bit pictures, the values that become black and white. ``closer_look``: let a model that
-        gains from it look at a small object a second time, for a second encoding.
+        it. ``window``: of 16-bit pictures, the values that become black and white. ``second_look``: let a model that
+        gains from it look at the objects a second time, for a second encoding.
         Calls from several tasks take turns.
         """
         asked = gather_prompts(points_xy_px, labels, box_xyxy_px, prompts)
@@ -108,7 +108,7 @@ class AsyncClient(AsyncClosable):
             asked,
             overlay=overlay,
             multimask=multimask,
-            closer_look=closer_look,
+            second_look=second_look,
             score_threshold=score_threshold,
             refine=refine,
             window=window,
@@ -128,7 +128,7 @@ class AsyncClient(AsyncClosable):
         image: ImageLike,
         *,
         multimask: bool = False,
-        closer_look: bool = True,
+        second_look: bool = True,
         score_threshold: float | None = None,
         refine: Any = None,
         overlay: bool = False,
@@ -143,7 +143,7 @@ class AsyncClient(AsyncClosable):
             (),
             overlay=overlay,
             multimask=multimask,
-            closer_look=closer_look,
+            second_look=second_look,
             score_threshold=score_threshold,
             refine=refine,
             window=window,

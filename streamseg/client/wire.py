@@ -189,7 +189,7 @@ def start_fields(
     mode: Mode | None = None,
     carry: bool | None = None,
     multimask: bool = False,
-    closer_look: bool = True,
+    second_look: bool = True,
     score_threshold: float | None = None,
     refine: Any = None,
     window: tuple[float, float] | None = None,
@@ -213,8 +213,8 @@ def start_fields(
         fields["carry"] = carry
     if multimask:
         fields["multimask"] = True
-    if not closer_look:
-        fields["closer_look"] = False
+    if not second_look:
+        fields["second_look"] = False
     if score_threshold is not None:
         fields["score_threshold"] = float(score_threshold)
     if refine is not None:

@@ -33,7 +33,7 @@ class LoadedModel:
 
     ``predictor``: in eval mode on ``device``; it serves videos itself and single images through `image_predictor`.
     ``reason``: one sentence on why this model was taken. ``image_size``: side of the model's square input, pixels.
-    ``clicks_in_turn``: see ``segmentation.decode.decode``. ``closer_look``: see ``segmentation.closer_look``.
+    ``clicks_in_turn``: see ``segmentation.decode.decode``. ``second_look``: see ``segmentation.second_look``.
     """
 
     name: str
@@ -44,7 +44,7 @@ class LoadedModel:
     licence: str
     image_size: int
     clicks_in_turn: bool = False
-    closer_look: bool = False
+    second_look: bool = False
 
     @property
     def mask_input_size(self) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def load_model(
         licence=choice.licence,
         image_size=int(predictor.image_size),
         clicks_in_turn=choice.spec.clicks_in_turn,
-        closer_look=choice.spec.closer_look,
+        second_look=choice.spec.second_look,
     )
     if compile:
         _compile_encoder(model)

@@ -25,8 +25,8 @@ class ModelSpec:
     ``repo_id``, ``filename``: the checkpoint on the Hugging Face hub; None where the weights are in the package.
     ``sha256``: hex digest of the checkpoint file; where it is None, the digest that the hub states is trusted.
     ``size_bytes``: of the checkpoint file. ``parameters_m``: millions of parameters, of all parts of the model.
-    ``clicks_in_turn``: several clicks at once are better decoded one after the other. ``closer_look``: its input is
-    small beside usual photos, so that small objects deserve a second look.
+    ``clicks_in_turn``: several clicks at once are better decoded one after the other. ``second_look``: its masks
+    gain from another look at a picture, mostly where its input is small beside usual photos.
     """
 
     name: str
@@ -39,7 +39,7 @@ class ModelSpec:
     note: str
     size_bytes: int | None = None
     clicks_in_turn: bool = False
-    closer_look: bool = False
+    second_look: bool = False
 
     @property
     def embedded(self) -> bool:
@@ -76,7 +76,7 @@ MODELS: dict[str, ModelSpec] = {
             parameters_m=5.8,
             note="in the package, for CPUs; weights trained on research-use data",
             clicks_in_turn=True,
-            closer_look=True,
+            second_look=True,
         ),
         _sam2(
             "sam2.1",

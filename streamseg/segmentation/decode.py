@@ -47,8 +47,8 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Enlarged:
-    """What was seen of an object from close by: coarse ``logits`` (h, w) of a part of the frame, predicted IoU."""
+class SecondLook:
+    """The answer after a second look: coarse ``logits`` (h, w) of a part of the frame, outside of which it is not."""
 
     window_xyxy_px: tuple[int, int, int, int]
     logits: Logits
@@ -59,7 +59,7 @@ class Enlarged:
 class Answer:
     """Coarse masks of one object: ``logits`` (m, h, w), predicted IoU ``scores`` (m,); ``best`` is the chosen one.
 
-    ``lost``: the object is not in the frame, whatever the logits say. ``enlarged``: a finer form of the chosen one.
+    ``lost``: the object is not in the frame, whatever the logits say. ``second``: what takes the chosen one's place.
     """
 
     object_id: int
@@ -67,7 +67,7 @@ class Answer:
     scores: NDArray[np.float32]
     best: int
     lost: bool = False
-    enlarged: Enlarged | None = None
+    second: SecondLook | None = None
 
 
 def decode(

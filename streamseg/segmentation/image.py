@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from streamseg.errors import BadPromptError, BadStateError
-from streamseg.segmentation.closer_look import look_closer
 from streamseg.segmentation.decode import Answer, Ask, Logits, as_prior, box_of, decode, mask_as_prior
 from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
 from streamseg.segmentation.history import History
@@ -23,6 +22,7 @@ from streamseg.segmentation.prompts import (
     check_mask_shape,
     check_points,
 )
+from streamseg.segmentation.second_look import look_again
 from streamseg.segmentation.segmenter import (
     MAX_REJECTED,
     Rejected,
@@ -100,7 +100,7 @@ class ImageSegmenter:
     ``carry``: on the frames after its prompt an object goes on from its previous mask; otherwise its prompts are
     applied again to every frame. Further prompts on the same frame correct the mask that it has there.
 
-    ``closer_look``: look at small prompted objects a second time, if the model gains from it; see ``closer_look.py``.
+    ``second_look``: look at prompted objects a second time, if the model gains from it; see ``second_look.py``.
     ``mask_input_size``: (rows, columns) of the model's mask prompts. Prompts may come from another thread than frames.
     """
 
@@ -110,13 +110,13 @@ class ImageSegmenter:
         *,
         carry: bool = True,
         multimask: bool = False,
-        closer_look: bool = False,
+        second_look: bool = False,
         limits: PromptLimits | None = None,
     ) -> None:
         self._mask_input_size = mask_input_size
         self._carry = carry
         self._multimask = multimask
-        self._closer_look = closer_look and not multimask
+        self._second_look = second_look and not multimask
         self._limits = limits or PromptLimits()
         self._lock = threading.Lock()
         self._objects: dict[int, _Object] = {}
@@ -232,8 +232,8 @@ class ImageSegmenter:
         answers = decode(
             model.predictor, embedding, asks, size, multimask=self._multimask, clicks_in_turn=model.clicks_in_turn
         )
-        if self._closer_look and model.closer_look:
-            answers = look_closer(model, frame, asks, answers)
+        if self._second_look and model.second_look:
+            answers = look_again(model, frame, asks, answers)
         with self._lock:
             self._last = (frame, embedding)
             for one, said, answer in zip(open_objects, applied, answers, strict=True):

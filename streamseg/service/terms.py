@@ -30,7 +30,7 @@ def stream_options(settings: Settings, start: Start) -> StreamOptions:
         mode=start.mode,
         carry=start.carry,
         multimask=start.multimask,
-        closer_look=start.closer_look and start.source == "image",
+        second_look=start.second_look and start.source == "image",
         score_threshold=start.score_threshold,
         refine=dataclasses.replace(settings.refine, **refine),
         track=settings.track,

@@ -142,7 +142,7 @@ class Start(Message):
     overlay_quality: Annotated[int, Field(ge=1, le=100)] = 85
     carry: bool = True
     multimask: bool = False
-    closer_look: bool = True
+    second_look: bool = True
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = None
     refine: RefineFields | None = None
     window: Window | None = None

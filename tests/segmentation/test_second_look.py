@@ -1,4 +1,4 @@
-"""The second look at small objects: which part is looked at, what comes of it, and where it stays away."""
+"""The second look: which part is looked at, what comes of it, and where it stays away."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from streamseg.engine import Engine
 from streamseg.media.frame import Frame
 from streamseg.models.build import LoadedModel
 from streamseg.pipeline import Pipeline, StreamOptions
-from streamseg.segmentation.closer_look import LEAST_SHARE, MOST_LOOKS, look_closer, place_of
-from streamseg.segmentation.decode import Answer, Ask, mask_as_prior
+from streamseg.segmentation.decode import Answer, Ask, decode, mask_as_prior
+from streamseg.segmentation.embedding import embed, to_model_input
 from streamseg.segmentation.lift import lift, lift_window
 from streamseg.segmentation.prompts import Prompt
+from streamseg.segmentation.second_look import LEAST_SHARE, MOST_LOOKS, look_again, place_of
 
 CELLS = 96
 WIDTH, HEIGHT = 1600, 1200
@@ -51,10 +52,10 @@ AROUND_BOX = (340, 240, 660, 560)
         (Ask(1, ((1500.0, 900.0),), (0,), BOX.box), answer_with(0, 0, 1, 1), (WIDTH, HEIGHT), AROUND_BOX),
         # A tiny object is shown with some of what is around it, and nothing beyond the edge.
         (Ask(1, box=(10.0, 10.0, 20.0, 20.0)), answer_with(0, 0, 1, 1), (WIDTH, HEIGHT), (0, 0, 175, 175)),
-        (Ask(1, box=(100.0, 100.0, 1300.0, 1100.0)), answer_with(0, 0, 1, 1), (WIDTH, HEIGHT), None),
+        (Ask(1, box=(100.0, 100.0, 1300.0, 1100.0)), answer_with(0, 0, 1, 1), (WIDTH, HEIGHT), (0, 0, WIDTH, HEIGHT)),
         (Ask(1, points=((500.0, 400.0),), labels=(1,)), answer_with(0, 0, 0, 0), (WIDTH, HEIGHT), None),
         # Nothing more is to be seen in a small picture.
-        (Ask(1, box=(100.0, 100.0, 160.0, 160.0)), answer_with(0, 0, 1, 1), (380, 285), None),
+        (Ask(1, box=(100.0, 100.0, 160.0, 160.0)), answer_with(0, 0, 1, 1), (380, 285), (0, 0, 380, 285)),
     ],
     ids=["box", "click", "wide click", "far exclusion", "corner", "large", "nothing found", "small picture"],
 )
@@ -62,6 +63,7 @@ def test_the_part_around_the_object_is_looked_at(ask, answer, size, window) -> N
     assert LEAST_SHARE == 0.2
     place = place_of(ask, answer, plain(*size), 384)
     assert (place and place.window) == window
+    assert place is None or place.is_whole == (window == (0, 0, *size))
 
 
 def test_a_mask_of_a_part_lies_where_the_part_is() -> None:
@@ -101,11 +103,11 @@ def test_a_small_object_of_a_large_picture_gets_a_sharper_mask(model: LoadedMode
     rgb, star = star_picture()
     engine = Engine(model)
     masks = {}
-    for closer_look in (False, True):
-        pipeline = Pipeline(engine, StreamOptions(closer_look=closer_look))
+    for second_look in (False, True):
+        pipeline = Pipeline(engine, StreamOptions(second_look=second_look))
         pipeline.add_prompt(PROMPTS[kind])
         (one,) = pipeline.process(Frame(rgb, 0, 0.0)).objects
-        masks[closer_look] = one.mask
+        masks[second_look] = one.mask
     engine.close()
     assert iou(masks[True], star) > iou(masks[False], star) + 0.03
     assert iou(masks[True], star) > 0.85
@@ -122,28 +124,54 @@ def test_streams_other_readings_and_other_models_are_left_alone(model: LoadedMod
         return pipeline.process(frame).objects[0].mask
 
     first = mask(StreamOptions())
-    assert np.array_equal(mask(StreamOptions(multimask=True, closer_look=True)), first)
-    assert not np.array_equal(mask(StreamOptions(closer_look=True)), first)
+    assert np.array_equal(mask(StreamOptions(multimask=True, second_look=True)), first)
+    assert not np.array_equal(mask(StreamOptions(second_look=True)), first)
     engine.close()
-    engine = Engine(replace(model, closer_look=False))
-    assert np.array_equal(mask(StreamOptions(closer_look=True)), first)
+    engine = Engine(replace(model, second_look=False))
+    assert np.array_equal(mask(StreamOptions(second_look=True)), first)
     engine.close()
 
 
-def test_what_is_seen_from_close_by_and_is_something_else_is_not_taken(model: LoadedModel) -> None:
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_a_large_object_is_answered_as_its_mirror_image_is(model: LoadedModel, kind: str) -> None:
+    rgb, star = (one[280:520, 340:660] for one in star_picture())
+    prompts = {
+        "click": (Ask(1, ((160.0, 120.0),), (1,)), Ask(1, ((160.0, 120.0),), (1,))),
+        "box": (Ask(1, box=(80.0, 38.0, 239.0, 188.0)), Ask(1, box=(81.0, 38.0, 240.0, 188.0))),
+    }
+    masks = []
+    with model.inference():
+        for picture, ask in zip((rgb, rgb[:, ::-1]), prompts[kind], strict=True):
+            frame = Frame(np.ascontiguousarray(picture), 0, 0.0)
+            embedding = embed(model.predictor, to_model_input(frame.rgb, model.image_size, model.device))
+            first = decode(model.predictor, embedding, (ask,), (320, 240), multimask=False)
+            (answer,) = look_again(model, frame, [ask], first)
+            assert answer.second is not None
+            assert answer.second.window_xyxy_px == (0, 0, 320, 240)
+            masks.append((first[0].logits[first[0].best] > 0, answer.second.logits > 0))
+    (first_mask, second_mask), (first_other, second_other) = masks
+    # Both directions count alike, so that what is left of the difference is the mask that was fed back.
+    assert iou(second_mask, second_other[:, ::-1]) > iou(first_mask, first_other[:, ::-1])
+    wanted = mask_as_prior(star, (CELLS, CELLS)) > 0
+    assert iou(second_mask, wanted) > 0.85
+
+
+def test_what_is_seen_and_is_something_else_is_not_taken(model: LoadedModel) -> None:
     rgb, _ = star_picture()
     # From afar the answer was two specks, one at each end of the star.
     afar = answer_with(25, 25, 27, 27)
     afar.logits[0, 37:39, 33:35] = 5.0
     with model.inference():
-        (answer,) = look_closer(model, Frame(rgb, 0, 0.0), [Ask(1, ((500.0, 400.0),), (1,))], [afar])
-    assert answer.enlarged is None
+        (answer,) = look_again(model, Frame(rgb, 0, 0.0), [Ask(1, ((500.0, 400.0),), (1,))], [afar])
+    assert answer.second is None
 
 
-def test_so_many_objects_are_looked_at_and_no_more(model: LoadedModel) -> None:
+def test_so_many_parts_are_looked_at_and_no_more(model: LoadedModel) -> None:
     rgb, wanted = star_picture()
     count = MOST_LOOKS + 2
     star = Answer(1, mask_as_prior(wanted, (CELLS, CELLS))[None], np.array([0.9], np.float32), 0)
+    # Boxes of one place take one look together.
+    asks = [Ask(1, box=(420 - 2 * (at // 2), 318, 580, 468)) for at in range(2 * count)]
     with model.inference():
-        answers = look_closer(model, Frame(rgb, 0, 0.0), [Ask(1, box=(420, 318, 580, 468))] * count, [star] * count)
-    assert [answer.enlarged is not None for answer in answers] == [True] * MOST_LOOKS + [False] * 2
+        answers = look_again(model, Frame(rgb, 0, 0.0), asks, [star] * len(asks))
+    assert [answer.second is not None for answer in answers] == [True] * 2 * MOST_LOOKS + [False] * 4
