@@ -31,7 +31,7 @@ from streamseg.models.nano.training.prompts import (
     worn_mask,
 )
 from streamseg.models.nano.training.scenes import SceneMaker
-from streamseg.models.nano.training.trainer import Schedule
+from streamseg.models.nano.training.trainer import MEMORY, Schedule
 from streamseg.models.nano.training.video_stage import (
     clip_loss,
     encode_frames,
@@ -389,5 +389,12 @@ def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> N
     for key, value in read_weights(tmp_path / "mean.safetensors").items():
         if value.is_floating_point():
             torch.testing.assert_close(value, 0.25 * new[key] + 0.75 * former[key], rtol=2e-3, atol=1e-4)
+    convert({trained: 0.25, WEIGHTS_PATH: 0.75}, tmp_path / "kept.safetensors", memory_of=WEIGHTS_PATH)
+    mean, kept = read_weights(tmp_path / "mean.safetensors"), read_weights(tmp_path / "kept.safetensors")
+    for key, value in kept.items():
+        assert torch.equal(value, former[key] if key.startswith(MEMORY) else mean[key])
+    assert any(not torch.equal(mean[key], former[key]) for key in mean if key.startswith(MEMORY))
+    with pytest.raises(ValueError, match="none of the files"):
+        convert({trained: 1.0}, tmp_path / "none.safetensors", memory_of=WEIGHTS_PATH)
     with pytest.raises(ValueError, match=r"sum to 1, not to 0\.75"):
         convert({WEIGHTS_PATH: 0.75}, tmp_path / "none.safetensors")
