@@ -8,14 +8,14 @@ picture is answered with other errors. The mask of the first look is fed back, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from streamseg.segmentation.decode import Answer, Ask, Logits, SecondLook, as_prior, box_of, decode
-from streamseg.segmentation.embedding import ImageEmbedding, embed, to_model_input
+from streamseg.segmentation.embedding import embed, to_model_input
 
 if TYPE_CHECKING:
     from streamseg.media.frame import Frame
@@ -31,35 +31,28 @@ LEAST_SHARE = 0.2
 MOST_AREA_SHARE = 0.5
 # What is seen the second time must be what was seen first (IoU), else it is something else in there.
 LEAST_AGREEMENT = 0.5
-# Each look costs an encoding; of many objects the first ones get one.
+# Each part costs an encoding; of many objects the first ones get one.
 MOST_LOOKS = 8
 
 
 def look_again(model: LoadedModel, frame: Frame, asks: Sequence[Ask], answers: Sequence[Answer]) -> list[Answer]:
     """The answers, each with what a second look at its object gave. Runs on the model's thread."""
-    seen: dict[IntBox, ImageEmbedding] = {}
-    again: list[Answer] = []
-    for ask, answer in zip(asks, answers, strict=True):
-        place = place_of(ask, answer, frame, model.image_size)
-        if place is None or (place.window not in seen and len(seen) >= MOST_LOOKS):
-            again.append(answer)
-            continue
-        if place.window not in seen:
-            seen[place.window] = _mirrored_embedding(model, frame, place.window)
-        again.append(replace(answer, second=_second(model, frame, ask, answer, place, seen[place.window])))
+    places: dict[IntBox, list[int]] = {}
+    for place, (ask, answer) in enumerate(zip(asks, answers, strict=True)):
+        window = window_of(ask, answer, frame, model.image_size)
+        if window is not None:
+            places.setdefault(window, []).append(place)
+    again = list(answers)
+    for window in list(places)[:MOST_LOOKS]:
+        here = places[window]
+        seconds = _look_at(model, frame, window, [asks[place] for place in here], [answers[place] for place in here])
+        for place, second in zip(here, seconds, strict=True):
+            again[place] = replace(answers[place], second=second)
     return again
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where to look, as (x1, y1, x2, y2) pixels of the frame. ``is_whole``: the window is the frame."""
-
-    window: IntBox
-    is_whole: bool
-
-
-def place_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> Place | None:
-    """Where to look; None where nothing was found."""
+def window_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> IntBox | None:
+    """The part of the frame to look at, maybe all of it, as (x1, y1, x2, y2) pixels; None where nothing was found."""
     width, height = frame.width, frame.height
     box = _box(ask, answer, frame)
     if box is None:
@@ -79,8 +72,8 @@ def place_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> Place |
     area = (window[2] - window[0]) * (window[3] - window[1])
     # A part of so small a picture shows no more than the whole does.
     if max(width, height) < image_size or not 0 < area <= MOST_AREA_SHARE * width * height:
-        return Place((0, 0, width, height), is_whole=True)
-    return Place(window, is_whole=False)
+        return (0, 0, width, height)
+    return window
 
 
 def _box(ask: Ask, answer: Answer, frame: Frame) -> Box | None:
@@ -90,28 +83,36 @@ def _box(ask: Ask, answer: Answer, frame: Frame) -> Box | None:
     return box_of(best, (frame.width, frame.height)) if (best > 0).any() else None
 
 
-def _mirrored_embedding(model: LoadedModel, frame: Frame, window_xyxy_px: IntBox) -> ImageEmbedding:
+def _look_at(
+    model: LoadedModel, frame: Frame, window_xyxy_px: IntBox, asks: Sequence[Ask], answers: Sequence[Answer]
+) -> list[SecondLook | None]:
     x1, y1, x2, y2 = window_xyxy_px
-    part = np.ascontiguousarray(frame.rgb[y1:y2, x1:x2][:, ::-1])
-    return embed(model.predictor, to_model_input(part, model.image_size, model.device))
+    size = (x2 - x1, y2 - y1)
+    mirrored = np.ascontiguousarray(frame.rgb[y1:y2, x1:x2][:, ::-1])
+    embedding = embed(model.predictor, to_model_input(mirrored, model.image_size, model.device))
+    firsts = [_part_of(one.logits[one.best], window_xyxy_px, frame, model.mask_input_size) for one in answers]
+    questions = tuple(
+        _mirrored(_in_window(ask, window_xyxy_px, first), size[0]) for ask, first in zip(asks, firsts, strict=True)
+    )
+    given = decode(model.predictor, embedding, questions, size, multimask=False)
+    is_whole = size == (frame.width, frame.height)
+    return [
+        _second(window_xyxy_px, answer, first, one, is_whole=is_whole)
+        for answer, first, one in zip(answers, firsts, given, strict=True)
+    ]
 
 
 def _second(
-    model: LoadedModel, frame: Frame, ask: Ask, answer: Answer, place: Place, embedding: ImageEmbedding
+    window_xyxy_px: IntBox, answer: Answer, first: Logits, given: Answer, *, is_whole: bool
 ) -> SecondLook | None:
-    first = _part_of(answer.logits[answer.best], place.window, frame, model.mask_input_size)
-    x1, _, x2, _ = place.window
-    size = (x2 - x1, place.window[3] - place.window[1])
-    mirrored = _mirrored(_in_window(ask, place.window, first), size[0])
-    (given,) = decode(model.predictor, embedding, (mirrored,), size, multimask=False)
-    logits = np.ascontiguousarray(given.logits[given.best][:, ::-1])
+    logits, score = np.ascontiguousarray(given.logits[given.best][:, ::-1]), float(given.scores[given.best])
     if _agreement(first, logits) < LEAST_AGREEMENT:
         return None
-    score = float(given.scores[given.best])
-    if not place.is_whole:
-        return SecondLook(place.window, logits, score)
+    if not is_whole:
+        return SecondLook(window_xyxy_px, logits, score)
     # Nothing more was seen than the first time, so that both count alike.
-    return SecondLook(place.window, (logits + first) * np.float32(0.5), (score + float(answer.scores[answer.best])) / 2)
+    mean = (logits + first) * np.float32(0.5)
+    return SecondLook(window_xyxy_px, mean, (score + float(answer.scores[answer.best])) / 2)
 
 
 def _in_window(ask: Ask, window_xyxy_px: IntBox, first: Logits) -> Ask:
