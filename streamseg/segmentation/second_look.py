@@ -88,7 +88,7 @@ def _look_at(
 ) -> list[SecondLook | None]:
     x1, y1, x2, y2 = window_xyxy_px
     size = (x2 - x1, y2 - y1)
-    mirrored = np.ascontiguousarray(frame.rgb[y1:y2, x1:x2][:, ::-1])
+    mirrored = frame.rgb[y1:y2, x1:x2][:, ::-1].copy()
     embedding = embed(model.predictor, to_model_input(mirrored, model.image_size, model.device))
     firsts = [_part_of(one.logits[one.best], window_xyxy_px, frame, model.mask_input_size) for one in answers]
     questions = tuple(
@@ -105,7 +105,7 @@ def _look_at(
 def _second(
     window_xyxy_px: IntBox, answer: Answer, first: Logits, given: Answer, *, is_whole: bool
 ) -> SecondLook | None:
-    logits, score = np.ascontiguousarray(given.logits[given.best][:, ::-1]), float(given.scores[given.best])
+    logits, score = given.logits[given.best][:, ::-1].copy(), float(given.scores[given.best])
     if _agreement(first, logits) < LEAST_AGREEMENT:
         return None
     if not is_whole:
@@ -138,7 +138,7 @@ def _mirrored(ask: Ask, width: int) -> Ask:
         ask,
         points=tuple((width - x, y) for x, y in ask.points),
         box=None if box is None else (width - box[2], box[1], width - box[0], box[3]),
-        prior=None if ask.prior is None else np.ascontiguousarray(ask.prior[:, ::-1]),
+        prior=None if ask.prior is None else ask.prior[:, ::-1].copy(),
     )
 
 

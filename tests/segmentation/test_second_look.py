@@ -154,6 +154,15 @@ def test_a_large_object_is_answered_as_its_mirror_image_is(model: LoadedModel, k
     assert iou(second_mask, wanted) > 0.85
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 600), (600, 1)], ids=str)
+def test_the_thinnest_pictures_are_looked_at_again(model: LoadedModel, size: tuple[int, int]) -> None:
+    # A mirrored array of one column keeps a negative stride that NumPy calls contiguous and torch refuses.
+    ask = Ask(1, ((size[0] / 2, size[1] / 2),), (1,))
+    with model.inference():
+        (answer,) = look_again(model, plain(*size), [ask], [answer_with(0, 0, CELLS, CELLS)])
+    assert answer.second is None or answer.second.window_xyxy_px == (0, 0, *size)
+
+
 def test_what_is_seen_and_is_something_else_is_not_taken(model: LoadedModel) -> None:
     rgb, _ = star_picture()
     # From afar the answer was two specks, one at each end of the star.
