@@ -88,8 +88,8 @@ def _look_at(
 ) -> list[SecondLook | None]:
     x1, y1, x2, y2 = window_xyxy_px
     size = (x2 - x1, y2 - y1)
-    mirrored = frame.rgb[y1:y2, x1:x2][:, ::-1].copy()
-    embedding = embed(model.predictor, to_model_input(mirrored, model.image_size, model.device))
+    part = np.ascontiguousarray(frame.rgb[y1:y2, x1:x2])
+    embedding = embed(model.predictor, to_model_input(part, model.image_size, model.device).flip(-1))
     firsts = [_part_of(one.logits[one.best], window_xyxy_px, frame, model.mask_input_size) for one in answers]
     questions = tuple(
         _mirrored(_in_window(ask, window_xyxy_px, first), size[0]) for ask, first in zip(asks, firsts, strict=True)

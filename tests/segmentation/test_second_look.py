@@ -156,7 +156,7 @@ def test_a_large_object_is_answered_as_its_mirror_image_is(model: LoadedModel, k
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 600), (600, 1)], ids=str)
 def test_the_thinnest_pictures_are_looked_at_again(model: LoadedModel, size: tuple[int, int]) -> None:
-    # A mirrored array of one column keeps a negative stride that NumPy calls contiguous and torch refuses.
+    # A mirrored array of one column keeps a negative stride, which NumPy calls contiguous and torch refuses.
     ask = Ask(1, ((size[0] / 2, size[1] / 2),), (1,))
     with model.inference():
         (answer,) = look_again(model, plain(*size), [ask], [answer_with(0, 0, CELLS, CELLS)])

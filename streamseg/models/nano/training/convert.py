@@ -49,8 +49,8 @@ def convert(
     for path, share in shares.items():
         load_checkpoint_into(model, path)
         for key, value in model.state_dict().items():
+            part = float(path == memory_of) if memory_of is not None and key.startswith(MEMORY) else share
             # What is no floating-point value is a counter, of no use to the model.
-            part = share if memory_of is None or not key.startswith(MEMORY) else float(path == memory_of)
             mean[key] = mean.get(key, 0) + part * value if value.is_floating_point() else value
     mean[_OBJECT_SCORE_BIAS] = mean[_OBJECT_SCORE_BIAS] + object_score_shift
     write_weights(mean, destination)
