@@ -24,6 +24,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -259,10 +260,13 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or training checkpoint")
     parser.add_argument("--only", choices=["images", "large", "crowds", "clips", "cost"], help="measure one part")
     parser.add_argument("--prompts", nargs="+", choices=PROMPTS, default=list(PROMPTS), help="first-frame prompts")
+    parser.add_argument("--no-second-look", action="store_true", help="images and crowds: the weights alone")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
     logging.getLogger().setLevel(logging.WARNING)
     model = load_nano(options.weights)
+    if options.no_second_look:
+        model = replace(model, second_look=False)
     tables: dict[str, Table] = {}
     parts: Iterator[tuple[str, Callable[[], Table]]] = _parts(model, options)
     for title, measure in parts:
