@@ -13,13 +13,14 @@ import torch
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 from streamseg.models.nano import build_nano, load_nano
+from streamseg.models.nano.architecture import resized
 from streamseg.models.nano.training import clips as clips_module
 from streamseg.models.nano.training.__main__ import main
 from streamseg.models.nano.training.clips import Clip, ClipMaker
 from streamseg.models.nano.training.convert import convert
 from streamseg.models.nano.training.dataset import AnnotatedImages, is_held_out, training_images
 from streamseg.models.nano.training.frozen_norm import freeze_statistics
-from streamseg.models.nano.training.image_stage import image_loss, normalised_nchw
+from streamseg.models.nano.training.image_stage import ask, image_loss, normalised_nchw
 from streamseg.models.nano.training.imagenet import assign_in_order, load_imagenet
 from streamseg.models.nano.training.losses import DecoderOutput, prediction_loss, soft_targets, true_ious
 from streamseg.models.nano.training.prompts import (
@@ -30,8 +31,8 @@ from streamseg.models.nano.training.prompts import (
     random_click_xy,
     worn_mask,
 )
-from streamseg.models.nano.training.scenes import SceneMaker
-from streamseg.models.nano.training.trainer import MEMORY, Schedule
+from streamseg.models.nano.training.scenes import CutOut, SceneMaker, paste, placing_matrix
+from streamseg.models.nano.training.trainer import MEMORY, Schedule, Trainer
 from streamseg.models.nano.training.video_stage import (
     clip_loss,
     encode_frames,
@@ -146,6 +147,56 @@ def test_a_crowd_shows_several_and_none_of_another_one(scenes: SceneMaker) -> No
         assert np.sum([target.mask for target in targets], axis=0).max() == 1
         several += len(targets) > 1
     assert several > 6
+
+
+@pytest.mark.parametrize(
+    ("centre_xy_px", "side_px", "angle_deg"),
+    [((30.0, 20.0), 24.0, 20.0), ((2.0, 47.0), 30.0, -35.0), ((60.0, 24.0), 12.0, 0.0)],
+)
+def test_a_cut_out_lies_where_the_map_puts_it(
+    centre_xy_px: tuple[float, float], side_px: float, angle_deg: float
+) -> None:
+    piece = CutOut(np.full((20, 30, 3), 200, np.uint8), np.full((20, 30), 255, np.uint8))
+    ground = np.full((48, 64, 3), 10, np.uint8)
+    matrix = placing_matrix(piece, side_px, np.array(centre_xy_px), angle_deg, mirrored=False)
+    pasted, covered = paste(ground, piece, matrix)
+    wanted = cv2.warpAffine(piece.alpha, matrix, (64, 48)) >= 128
+    assert wanted.any()
+    assert (covered ^ wanted).sum() <= 0.05 * wanted.sum()
+    assert (ground == 10).all()
+    assert (pasted[cv2.erode(wanted.astype(np.uint8), np.ones((5, 5))) > 0] == 200).all()
+    assert (pasted[cv2.dilate(wanted.astype(np.uint8), np.ones((5, 5))) == 0] == 10).all()
+
+
+def test_a_cut_out_beside_the_picture_changes_nothing() -> None:
+    piece = CutOut(np.full((20, 30, 3), 200, np.uint8), np.full((20, 30), 255, np.uint8))
+    ground = np.full((48, 64, 3), 10, np.uint8)
+    for centre in ((-80.0, 20.0), (200.0, 20.0), (30.0, -90.0), (30.0, 300.0)):
+        pasted, covered = paste(ground, piece, placing_matrix(piece, 24.0, np.array(centre), 10, mirrored=True))
+        assert not covered.any()
+        np.testing.assert_array_equal(pasted, ground)
+
+
+def test_every_image_is_asked_about_as_often_and_where_its_objects_are(scenes: SceneMaker) -> None:
+    kinds = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        drawn = [scenes.draw(rng) for _ in range(3)]
+        stills = ask(drawn, rng)
+        assert stills.rgbs_nhwc.shape == (3, SIZE_PX * 2, SIZE_PX * 2, 3)
+        for questions, count in zip(stills.questions, (4, 3), strict=True):
+            kinds.add(questions.kind)
+            assert torch.bincount(questions.scene_indices).tolist() == [count] * 3
+            assert questions.targets_nhw.shape == (3 * count, SIZE_PX // 2, SIZE_PX // 2)
+            assert len(questions.points_xy_px) == len(questions.labels) == 3 * count
+            assert (questions.worn_nhw is not None) == (questions.kind == "mask")
+            for index, target in zip(questions.scene_indices, questions.targets_nhw, strict=True):
+                wanted = soft_targets(torch.from_numpy(drawn[index].masks_nhw))
+                assert (wanted == target).all(dim=(1, 2)).any()
+            if questions.kind == "click":
+                xs, ys = (questions.points_xy_px[:, 0] // 4).long().T
+                assert (questions.targets_nhw[torch.arange(len(xs)), ys, xs] > 0).all()
+    assert kinds == {"click", "box", "mask"}
 
 
 def test_clips_start_with_every_object_in_sight(scenes: SceneMaker) -> None:
@@ -265,7 +316,7 @@ def test_a_step_on_stills_teaches_the_trunk_the_prompts_and_the_decoder(
 ) -> None:
     model.zero_grad()
     rng = np.random.default_rng(1)
-    loss = image_loss(model, [scenes.draw(rng) for _ in range(2)], rng)
+    loss = image_loss(model, ask([scenes.draw(rng) for _ in range(2)], rng), rng)
     loss.backward()
     taught = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
     for name in ("image_encoder.trunk.stem.0.weight", "sam_prompt_encoder.prior.0.weight", "no_mem_embed"):
@@ -280,7 +331,7 @@ def test_a_step_on_a_clip_teaches_the_memory_and_leaves_the_trunk(
     model.zero_grad()
     for seed in range(3):
         rng = np.random.default_rng(seed)
-        loss = clip_loss(model, clips.draw(rng, 3), rng)
+        loss = clip_loss(model, [clips.draw(rng, 3), clips.draw(rng, 3)], rng)
         assert torch.isfinite(loss)
         loss.backward()
     taught = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
@@ -289,6 +340,17 @@ def test_a_step_on_a_clip_teaches_the_memory_and_leaves_the_trunk(
     assert not [name for name in taught if "trunk" in name]
     assert "predict_masks" not in vars(model.sam_mask_decoder)
     assert "_prepare_memory_conditioned_features" not in vars(model)
+
+
+def test_clips_of_one_step_are_tracked_each_by_itself(scenes: SceneMaker) -> None:
+    trained = resized(load_nano(optimise=False), SIZE_PX * 2)
+    maker = ClipMaker(scenes)
+    drawn = [maker.draw(np.random.default_rng(seed), 3, objects=1) for seed in range(20)]
+    one, other = [clip for clip in drawn if (clip.masks_ntw.sum(axis=(2, 3)) > 100).all()][:2]
+    # This seed gives the first frames a mask, which is no matter of chance, and corrects nothing.
+    losses = [clip_loss(trained, clips, np.random.default_rng(8)).item() for clips in ([one], [other], [one, other])]
+    assert abs(losses[0] - losses[1]) > 0.01
+    assert losses[2] == pytest.approx((losses[0] + losses[1]) / 2, rel=1e-3)
 
 
 def test_the_object_is_read_off_along_the_line_of_mask_prompts() -> None:
@@ -316,8 +378,8 @@ def _reading(model: SAM2VideoPredictor, clip: Clip) -> float:
     size = clip.rgbs.shape[1]
     mask = torch.from_numpy(clip.masks_ntw[:1, :1]).float()
     with torch.no_grad():
-        features, positions = encode_frames(model, normalised_nchw([clip.rgbs[0]], torch.device("cpu")))
-        step = frame_arguments(model, features, positions, 0, 1) | {"num_frames": 9, "point_inputs": None}
+        features, positions = encode_frames(model, normalised_nchw(clip.rgbs[:1], torch.device("cpu")))
+        step = frame_arguments(model, features, positions, torch.tensor([0])) | {"num_frames": 9, "point_inputs": None}
         memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
         memory["cond_frame_outputs"][0] = model.track_step(
             frame_idx=0, is_init_cond_frame=True, mask_inputs=mask, output_dict=memory, **step
@@ -334,7 +396,7 @@ def _reading(model: SAM2VideoPredictor, clip: Clip) -> float:
 
 
 def test_input_is_normalised_rgb() -> None:
-    white = normalised_nchw([np.full((4, 4, 3), 255, np.uint8)], torch.device("cpu"))
+    white = normalised_nchw(np.full((1, 4, 4, 3), 255, np.uint8), torch.device("cpu"))
     assert white.shape == (1, 3, 4, 4)
     torch.testing.assert_close(white[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), atol=1e-3, rtol=0)
 
@@ -344,6 +406,12 @@ def test_the_rates_rise_hold_and_fall() -> None:
     assert schedule.factor(0) == pytest.approx(0.01)
     assert schedule.factor(500) == 1
     assert schedule.factor(999) < 0.03
+
+
+def test_rates_grow_with_their_scale(model: SAM2VideoPredictor) -> None:
+    usual, larger = (Trainer(model, Schedule(steps=10, lr_scale=scale)).optimizer.param_groups for scale in (1.0, 1.5))
+    assert len({group["lr"] for group in usual}) == 3
+    assert [group["lr"] for group in larger] == pytest.approx([1.5 * group["lr"] for group in usual])
 
 
 def test_weights_of_another_implementation_are_taken_in_order() -> None:
@@ -367,7 +435,7 @@ def test_without_the_package_of_imagenet_weights_the_error_says_what_to_install(
 
 def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> None:
     common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
-    common += ["--still-sizes", "64", "96"]
+    common += ["--still-sizes", "64", "96", "--scenes-per-step", "2", "--clips-per-step", "2", "--workers", "2"]
     threads = torch.get_num_threads()
     try:
         main([*common, "--stage", "video", "--steps", "2", "--warm-start-memory"])

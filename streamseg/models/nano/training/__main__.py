@@ -18,42 +18,41 @@ from streamseg.models.nano.training.clips import Clip, ClipMaker
 from streamseg.models.nano.training.convert import load_checkpoint_into
 from streamseg.models.nano.training.dataset import AnnotatedClips, is_held_out, training_images
 from streamseg.models.nano.training.frozen_norm import freeze_statistics
-from streamseg.models.nano.training.image_stage import image_loss
+from streamseg.models.nano.training.image_stage import Stills, ask, image_loss
 from streamseg.models.nano.training.imagenet import load_imagenet
-from streamseg.models.nano.training.scenes import Scene, SceneMaker
+from streamseg.models.nano.training.scenes import SceneMaker
 from streamseg.models.nano.training.trainer import Schedule, Trainer
 from streamseg.models.nano.training.video_stage import clip_loss
 from streamseg.models.nano.training.warm_start import warm_start_attention, warm_start_heads
 from streamseg.models.nano.weights_file import WEIGHTS_PATH
 
-_SCENES_PER_STEP = 4
 _CLIP_FRAMES = (3, 4, 5, 6, 8)
 _CLIP_FRAMES_SHARES = (0.3, 0.25, 0.2, 0.15, 0.1)
 _WARM_START_CLIPS = 6
 _IMAGENET = "imagenet"
 
-Batch = Clip | list[Scene]
+Batch = list[Clip] | Stills
 
 
 class _Batches(Dataset[Batch]):
     """The data of every step; each step draws from its own seed, so that a resumed run sees the same."""
 
-    def __init__(
-        self, clips: ClipMaker, scenes: list[SceneMaker], clip_share: float, seed: int, first: int, end: int
-    ) -> None:
-        self._clips, self._scenes, self._clip_share = clips, scenes, clip_share
-        self._seed, self._first, self._end = seed, first, end
+    def __init__(self, clips: ClipMaker, scenes: list[SceneMaker], options: argparse.Namespace, first: int) -> None:
+        self._clips, self._scenes, self._options, self._first = clips, scenes, options, first
+        self._clip_share = options.clip_share if options.stage == "video" else 0.0
 
     def __len__(self) -> int:
-        return self._end - self._first
+        count: int = self._options.steps - self._first
+        return count
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self._seed, self._first + index])
+        rng = np.random.default_rng([self._options.seed, self._first + index])
         if rng.random() < self._clip_share:
-            return self._clips.draw(rng, int(rng.choice(_CLIP_FRAMES, p=_CLIP_FRAMES_SHARES)))
+            frames = int(rng.choice(_CLIP_FRAMES, p=_CLIP_FRAMES_SHARES))
+            return [self._clips.draw(rng, frames) for _ in range(self._options.clips_per_step)]
         # The scenes of a step share their size.
         scenes = self._scenes[rng.integers(len(self._scenes))]
-        return [scenes.draw(rng) for _ in range(_SCENES_PER_STEP)]
+        return ask([scenes.draw(rng) for _ in range(self._options.scenes_per_step)], rng)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -64,6 +63,9 @@ def main(arguments: list[str] | None = None) -> None:
     # OpenCV's thread pool does not survive the fork into the loader's process.
     cv2.setNumThreads(1)
     torch.manual_seed(options.seed)
+    if options.device.startswith("cuda"):
+        # Products may round as the hardware likes best; the weights are kept in float32.
+        torch.set_float32_matmul_precision("high")
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "pid").write_text(str(os.getpid()))
 
@@ -84,23 +86,26 @@ def main(arguments: list[str] | None = None) -> None:
         rng = np.random.default_rng([options.seed, 2])
         warm_start_heads(model)
         warm_start_attention(model, [clips.draw(rng, 2) for _ in range(_WARM_START_CLIPS)])
-    trainer = Trainer(model, Schedule(steps=options.steps))
+    trainer = Trainer(model, _schedule(options))
     checkpoint = options.out / f"{options.stage}.pt"
     if options.resume:
         trainer.load(checkpoint)
 
-    clip_share = options.clip_share if options.stage == "video" else 0.0
-    batches = _Batches(clips, scenes, clip_share, options.seed, trainer.step, options.steps)
-
     def loss_of(batch: Batch, step: int) -> Tensor:
         rng = np.random.default_rng([options.seed, step, 1])
-        if isinstance(batch, Clip):
+        if isinstance(batch, list):
             return clip_loss(model, batch, rng)
-        return image_loss(resized(model, len(batch[0].rgb)), batch, rng)
+        return image_loss(resized(model, batch.rgbs_nhwc.shape[1]), batch, rng)
 
-    sampler = SequentialSampler(batches)
-    loader = DataLoader(batches, batch_size=None, sampler=sampler, num_workers=1, prefetch_factor=4)
+    batches = _Batches(clips, scenes, options, trainer.step)
+    loader = DataLoader(
+        batches, batch_size=None, sampler=SequentialSampler(batches), num_workers=options.workers, prefetch_factor=4
+    )
     trainer.run(loader, loss_of, checkpoint, options.save_every)
+
+
+def _schedule(options: argparse.Namespace) -> Schedule:
+    return Schedule(steps=options.steps, lr_scale=options.lr_scale, averaging=options.averaging)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -119,6 +124,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--still-sizes", type=int, nargs="+", help="sides of the stills, drawn alike; --image-size")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw the data")
+    parser.add_argument("--scenes-per-step", type=int, default=4, help="stills of a step")
+    parser.add_argument("--clips-per-step", type=int, default=1, help="clips of a step")
+    parser.add_argument("--lr-scale", type=float, default=1.0, help="learning rates relative to the usual ones")
+    parser.add_argument("--averaging", type=float, default=0.998, help="decay of the averaged weights per step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     return parser.parse_args(arguments)

@@ -20,12 +20,14 @@ from streamseg.models.nano.trunk import EfficientNetLiteTrunk
 
 
 def freeze_statistics(trunk: EfficientNetLiteTrunk) -> None:
-    """Make a trunk compute with frozen statistics and in channels-last order, in place."""
+    """Make a trunk compute with frozen statistics, in place; on the CPU in channels-last order, too."""
     for conv, norm in list(normalised_convolutions(trunk)):
         conv.forward = partial(_normalised_convolution, conv, norm)  # type: ignore[method-assign]
         norm.forward = norm.act.forward  # type: ignore[method-assign]
-    trunk.to(memory_format=torch.channels_last)
-    trunk.channels_last = True
+    # CUDA's depthwise convolutions are the fast ones in the usual order only.
+    if next(trunk.parameters()).device.type == "cpu":
+        trunk.to(memory_format=torch.channels_last)
+        trunk.channels_last = True
 
 
 def _normalised_convolution(conv: nn.Conv2d, norm: BatchNormAct2d, x: Tensor) -> Tensor:

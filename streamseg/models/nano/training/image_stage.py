@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from torch import Tensor
 
+from streamseg.models.nano.training.dataset import Mask
 from streamseg.models.nano.training.losses import DecoderOutput, prediction_loss, soft_targets
 from streamseg.models.nano.training.prompts import (
     box_xyxy,
@@ -34,73 +35,113 @@ _CLAMPED_LOGIT = 32.0
 
 
 @dataclass(frozen=True)
-class _Questions:
+class Questions:
     """Prompts of one kind, which share their number of points.
 
     Attributes:
-        scene_indices: (P,), the image of each.
-        masks_nhw: uint8 (P, S, S), what is wanted.
+        kind: ``click``, ``box`` or ``mask``.
+        scene_indices: int64 (P,), the image of each.
+        targets_nhw: float32 (P, S/4, S/4), the share of what is wanted in each cell of the decoder's grid.
+        points_xy_px: float32 (P, n, 2); a box is two points.
+        labels: int32 (P, n).
+        worn_nhw: for ``mask`` a mask of a moment ago, as `targets_nhw`.
     """
 
     kind: str
-    scene_indices: NDArray[np.int64]
-    masks_nhw: NDArray[np.uint8]
+    scene_indices: Tensor
+    targets_nhw: Tensor
+    points_xy_px: Tensor
+    labels: Tensor
+    worn_nhw: Tensor | None
 
 
-def normalised_nchw(rgbs: Sequence[NDArray[np.uint8]], device: torch.device) -> Tensor:
-    """RGB images (H, W, 3) of one size as the model's float input (N, 3, H, W)."""
-    batch = torch.from_numpy(np.stack(rgbs)).to(device).permute(0, 3, 1, 2).float() / 255
+@dataclass(frozen=True)
+class Stills:
+    """The images of one step and what is asked of them.
+
+    Attributes:
+        rgbs_nhwc: uint8 (N, S, S, 3).
+        questions: by kind.
+    """
+
+    rgbs_nhwc: Tensor
+    questions: tuple[Questions, ...]
+
+
+def normalised_nchw(rgbs_nhwc: NDArray[np.uint8] | Tensor, device: torch.device) -> Tensor:
+    """RGB images (N, H, W, 3), uint8, as the model's float input (N, 3, H, W)."""
+    batch = torch.as_tensor(rgbs_nhwc).to(device).permute(0, 3, 1, 2).float() / 255
     mean = batch.new_tensor(_MEAN).view(1, 3, 1, 1)
     deviation = batch.new_tensor(_DEVIATION).view(1, 3, 1, 1)
     return (batch - mean) / deviation
 
 
-def image_loss(model: SAM2VideoPredictor, scenes: Sequence[Scene], rng: Generator) -> Tensor:
+def ask(scenes: Sequence[Scene], rng: Generator) -> Stills:
+    """Choose objects of every image and prompts for them.
+
+    Args:
+        scenes: images of one size, divisible by 32.
+        rng: the source of chance.
+    """
+    second = "mask" if rng.random() < 0.25 else "box"
+    questions = []
+    # As many for every image: a GPU's convolutions are slow whenever a step has a size of its own.
+    for kind, count, flattening in (("click", 4, 1.0), (second, 3, _CLEAR_PROMPT_FLATTENING)):
+        indices: list[int] = []
+        masks: list[Mask] = []
+        for index, scene in enumerate(scenes):
+            shares = scene.weights**flattening
+            chosen = rng.choice(len(shares), size=count, p=shares / shares.sum())
+            indices += [index] * count
+            masks += [scene.masks_nhw[i].astype(bool) for i in chosen]
+        points, labels, worn = _first_prompts(kind, masks, rng)
+        questions.append(
+            Questions(
+                kind,
+                torch.tensor(indices),
+                _soft_targets_of(masks),
+                torch.from_numpy(points),
+                torch.from_numpy(labels),
+                None if worn is None else _soft_targets_of(worn),
+            )
+        )
+    return Stills(torch.from_numpy(np.stack([scene.rgb for scene in scenes])), tuple(questions))
+
+
+def image_loss(model: SAM2VideoPredictor, stills: Stills, rng: Generator) -> Tensor:
     """Ask for objects of every image, correct the answers, and mark all of them.
 
     Each image is encoded once for all of its prompts.
 
     Args:
         model: the model, on its device.
-        scenes: images of the model's size.
-        rng: chooses the prompts.
+        stills: images of the model's size with the first prompts.
+        rng: chooses how often to correct, and where.
 
     Returns:
         A scalar loss with its graph.
     """
-    features = model.forward_image(normalised_nchw([scene.rgb for scene in scenes], model.device))["backbone_fpn"]
+    features = model.forward_image(normalised_nchw(stills.rgbs_nhwc, model.device))["backbone_fpn"]
     embeddings = features[-1] + model.no_mem_embed.view(1, -1, 1, 1)
     losses: list[Tensor] = []
-    for questions in _ask(scenes, rng):
+    for questions in stills.questions:
         losses += _rounds(model, embeddings, features[:2], questions, rng)
     return torch.stack(losses).mean()
 
 
-def _ask(scenes: Sequence[Scene], rng: Generator) -> list[_Questions]:
-    second = "mask" if rng.random() < 0.25 else "box"
-    questions = []
-    for kind, single, several, flattening in (("click", 2, 4, 1.0), (second, 2, 3, _CLEAR_PROMPT_FLATTENING)):
-        indices, masks = [], []
-        for index, scene in enumerate(scenes):
-            count = single if len(scene.weights) == 1 else several
-            shares = scene.weights**flattening
-            chosen = rng.choice(len(shares), size=count, p=shares / shares.sum())
-            indices += [index] * count
-            masks += [scene.masks_nhw[i] for i in chosen]
-        questions.append(_Questions(kind, np.array(indices), np.stack(masks)))
-    return questions
-
-
 def _rounds(
-    model: SAM2VideoPredictor, embeddings: Tensor, high_res: list[Tensor], questions: _Questions, rng: Generator
+    model: SAM2VideoPredictor, embeddings: Tensor, high_res: list[Tensor], questions: Questions, rng: Generator
 ) -> list[Tensor]:
     device = embeddings.device
-    picked = torch.from_numpy(questions.scene_indices).to(device)
+    picked = questions.scene_indices.to(device)
     image = embeddings[picked]
     details = [level[picked] for level in high_res]
-    targets = soft_targets(torch.from_numpy(questions.masks_nhw).to(device), _STRIDE)
-    wanted_nhw = (targets > 0.5).cpu().numpy()
-    points, labels, mask_logits = _first_prompts(questions, targets, rng)
+    targets = questions.targets_nhw.to(device)
+    wanted_nhw = (questions.targets_nhw > 0.5).numpy()
+    points, labels = questions.points_xy_px.numpy(), questions.labels.numpy()
+    mask_logits = None
+    if questions.worn_nhw is not None:
+        mask_logits = (2 * questions.worn_nhw.to(device) - 1)[:, None] * _MASK_LOGIT
     shares = _ROUND_SHARES[questions.kind]
     count = 1 + int(rng.choice(len(shares), p=shares))
     # streamseg feeds the mask back, the stateless interface gives all clicks at once without one: learn both ways.
@@ -140,29 +181,32 @@ def _shown(output: DecoderOutput, ambiguous: bool) -> Tensor:
     return logits[torch.arange(len(best), device=best.device), best]
 
 
+def _soft_targets_of(masks: Sequence[Mask]) -> Tensor:
+    return soft_targets(torch.from_numpy(np.stack(masks)), _STRIDE)
+
+
 def _first_prompts(
-    questions: _Questions, targets: Tensor, rng: Generator
-) -> tuple[NDArray[np.float32], NDArray[np.int32], Tensor | None]:
-    """Points (P, n, 2) in input pixels, labels (P, n) and mask logits (P, 1, h, w) or None."""
-    count = len(questions.masks_nhw)
-    masks = questions.masks_nhw.astype(bool)
-    if questions.kind == "box":
+    kind: str, masks: Sequence[Mask], rng: Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int32], list[Mask] | None]:
+    """Points (P, n, 2) in input pixels, labels (P, n), and worn masks where the prompt is a mask."""
+    count = len(masks)
+    box_labels = np.tile(np.array([2, 3], np.int32), (count, 1))
+    if kind == "box":
         boxes = np.stack([jittered_box_xyxy(mask, rng) for mask in masks]).reshape(count, 2, 2)
-        return boxes.astype(np.float32), np.tile(np.array([2, 3], np.int32), (count, 1)), None
+        return boxes.astype(np.float32), box_labels, None
     clicks = np.array([random_click_xy(mask, rng) for mask in masks], np.float32)[:, None]
     labels = np.ones((count, 1), np.int32)
-    if questions.kind == "click":
+    if kind == "click":
         return clicks, labels, None
-    worn = np.stack([worn_mask(mask, rng) for mask in masks]).astype(np.uint8)
-    logits = (2 * soft_targets(torch.from_numpy(worn).to(targets.device), _STRIDE) - 1)[:, None] * _MASK_LOGIT
+    worn = [worn_mask(mask, rng) for mask in masks]
     # A carried mask comes alone, with its own box (which is then worn too), or with a new click.
     company = rng.choice(["none", "box", "click"], p=[0.25, 0.5, 0.25])
     if company == "click":
-        return clicks, labels, logits
+        return clicks, labels, worn
     if company == "none":
-        return clicks[:, :0], labels[:, :0], logits
+        return clicks[:, :0], labels[:, :0], worn
     boxes = np.array([box_xyxy(w if w.any() else m) for w, m in zip(worn, masks, strict=True)])
-    return boxes.reshape(count, 2, 2).astype(np.float32), np.tile(np.array([2, 3], np.int32), (count, 1)), logits
+    return boxes.reshape(count, 2, 2).astype(np.float32), box_labels, worn
 
 
 def _corrected(

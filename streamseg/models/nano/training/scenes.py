@@ -38,6 +38,7 @@ _BACKGROUND_SHARES = {"bsds": 0.45, "camvid": 0.25, "duts": 0.15, "ecssd": 0.15}
 _CROWD_SHARES = {"ccp": 0.5, "human": 0.15, "horse": 0.15, "duts": 0.1, "ecssd": 0.1}
 _CROWD_BACKGROUND_SHARES = {"camvid": 0.5, "bsds": 0.3, "duts": 0.1, "ecssd": 0.1}
 _SMALLEST_VISIBLE_PX = 120
+_ROOM_PX = 3
 
 
 @dataclass(frozen=True)
@@ -223,10 +224,13 @@ def _blended(piece: CutOut, background: ImageRgb, share: float) -> CutOut:
     """The cut-out with its mean and contrast moved towards the background's, so that colour alone does not tell it."""
     inside = piece.rgb[piece.alpha > 0].astype(np.float32)
     mean, deviation = inside.mean(axis=0), inside.std() + 1
-    gain = (background.std() / deviation) ** share
-    wanted = mean + share * (background.mean(axis=(0, 1)) - mean)
-    rgb = (piece.rgb - mean) * gain + wanted
-    return CutOut(np.clip(np.rint(rgb), 0, 255).astype(np.uint8), piece.alpha)
+    sample = background[::4, ::4].reshape(-1, 3)
+    gain = (sample.std() / deviation) ** share
+    wanted = mean + share * (sample.mean(axis=0) - mean)
+    # The same gain and another offset for each channel: a table of the 256 values does it.
+    table = (np.arange(256)[:, None] - mean) * gain + wanted
+    rgb = cv2.LUT(piece.rgb, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
+    return CutOut(rgb.astype(np.uint8, copy=False), piece.alpha)
 
 
 def placing_matrix(
@@ -252,7 +256,12 @@ def placing_matrix(
 
 def paste(rgb: ImageRgb, piece: CutOut, matrix: NDArray[np.float64]) -> tuple[ImageRgb, Mask]:
     """Draw a cut-out over an image with a soft edge; also gives the pixels that it covers."""
+    full, covered = rgb.copy(), np.zeros(rgb.shape[:2], bool)
+    window, matrix = _window_of(piece, matrix, rgb.shape)
+    rgb = full[window]
     height, width = rgb.shape[:2]
+    if not rgb.size:
+        return full, covered
     shrink = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     source: NDArray[np.uint8] = piece.rgb
     alpha_source: NDArray[np.uint8] = piece.alpha
@@ -265,12 +274,25 @@ def paste(rgb: ImageRgb, piece: CutOut, matrix: NDArray[np.float64]) -> tuple[Im
         matrix = np.concatenate([matrix[:, :2] @ back, matrix[:, 2:]], axis=1)
     layer = cv2.warpAffine(source, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(alpha_source, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    covered = alpha >= 128
+    covered[window] = alpha >= 128
     soft = cv2.GaussianBlur(alpha, (3, 3), 0)[..., None].astype(np.float32) / 255
     # Outside the cut-out's own outline its picture shows the old background: keep the edge inside.
     soft = np.minimum(soft, alpha[..., None].astype(np.float32) / 255)
     blended = layer * soft + rgb * (1 - soft)
-    return np.rint(blended).astype(np.uint8), covered
+    full[window] = np.rint(blended)
+    return full, covered
+
+
+def _window_of(
+    piece: CutOut, matrix: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], NDArray[np.float64]]:
+    """Where in an image of that shape a placed cut-out lies, with some room, and the map into that window."""
+    height, width = piece.alpha.shape
+    corners = matrix @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
+    x1, y1 = np.clip(np.floor(corners.min(axis=1)) - _ROOM_PX, 0, (shape[1], shape[0])).astype(int)
+    x2, y2 = np.clip(np.ceil(corners.max(axis=1)) + _ROOM_PX, 0, (shape[1], shape[0])).astype(int)
+    moved = matrix - np.array([[0, 0, x1], [0, 0, y1]])
+    return (slice(y1, y2), slice(x1, x2)), moved
 
 
 def _random_view(
@@ -311,7 +333,7 @@ def photometric_noise(rgb: ImageRgb, rng: Generator, strength: float = 1.0) -> I
     if rng.random() < 0.8:
         x *= rng.uniform(1 - 0.35 * strength, 1 + 0.35 * strength)
         x += (x.mean() - x) * rng.uniform(-0.3, 0.3) * strength
-        grey = x.mean(axis=2, keepdims=True)
+        grey = (x @ np.full(3, 1 / 3, np.float32))[..., None]
         x += (grey - x) * rng.uniform(-0.4, 0.5) * strength
         x *= 1 + rng.uniform(-0.1, 0.1, 3).astype(np.float32) * strength
     if rng.random() < 0.05 * strength:

@@ -29,6 +29,7 @@ class Schedule:
         trunk_lr: peak learning rate of the trunk.
         memory_lr: peak learning rate of memory attention, memory encoder and pointers.
         lr: peak learning rate of the rest.
+        lr_scale: a factor for all three; for larger steps.
         warmup_steps: linear rise at the start.
         decay_share: the last part of the stage, in which the rates fall to 2 % of their peak.
         averaging: decay of the averaged weights per step.
@@ -38,6 +39,7 @@ class Schedule:
     trunk_lr: float = 1.5e-4
     memory_lr: float = 6e-4
     lr: float = 3e-4
+    lr_scale: float = 1.0
     warmup_steps: int = 100
     decay_share: float = 0.35
     averaging: float = 0.998
@@ -65,6 +67,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_parameter_groups(model, schedule), betas=(0.9, 0.98), weight_decay=0.02)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.averaged = {key: value.detach().clone() for key, value in model.state_dict().items()}
+        self._parameters = list(model.parameters())
 
     def run(
         self,
@@ -95,7 +98,7 @@ class Trainer:
             loss = loss_of(batch, self.step)
             if torch.isfinite(loss):
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+                nn.utils.clip_grad_norm_(self._parameters, 1.0)
                 self.optimizer.step()
                 self._average()
                 recent, odd = recent + loss.item(), 0
@@ -114,9 +117,9 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.schedule.averaging, (1 + self.step) / (10 + self.step))
-        for key, value in self.model.state_dict().items():
-            if value.is_floating_point():
-                self.averaged[key].lerp_(value, 1 - decay)
+        pairs = [(self.averaged[key], value) for key, value in self.model.state_dict().items()]
+        means, values = zip(*[pair for pair in pairs if pair[1].is_floating_point()], strict=True)
+        torch._foreach_lerp_(means, values, 1 - decay)
 
     def save(self, path: Path) -> None:
         """Write everything that is needed to go on; replaced in one step."""
@@ -156,6 +159,7 @@ def _parameter_groups(model: nn.Module, schedule: Schedule) -> list[dict[str, An
             lr = schedule.memory_lr
         else:
             lr = schedule.lr
+        lr *= schedule.lr_scale
         # Biases, norms and embeddings have no scale that decay should hold down.
         decays = parameter.ndim >= 2 and "embed" not in name and "token" not in name
         groups.setdefault((lr, decays), []).append(parameter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,25 +73,27 @@ class _Tap:
             del model._prepare_memory_conditioned_features
 
 
-def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
-    """Track a clip's objects with the model's own `track_step`, and mark every frame.
+def clip_loss(model: SAM2VideoPredictor, clips: Sequence[Clip], rng: Generator) -> Tensor:
+    """Track the objects of clips with the model's own `track_step`, and mark every frame.
 
     The trunk gets no gradient here (stills teach it), which makes a frame three times cheaper.
 
     Args:
         model: the model in eval mode, so that it chooses among masks as when it is used.
-        clip: frames of the model's size.
+        clips: of one length and of the model's size; all get prompts of one kind and are corrected on one frame.
         rng: chooses the prompts.
 
     Returns:
         A scalar loss with its graph.
     """
     device = model.device
-    masks_ntw = torch.from_numpy(clip.masks_ntw).to(device)
-    objects, frames = masks_ntw.shape[:2]
-    targets = torch.stack([soft_targets(masks_ntw[:, t], _STRIDE) for t in range(frames)])
-    present = masks_ntw.sum(dim=(2, 3)).T >= _SMALLEST_VISIBLE_PX
-    features, positions = encode_frames(model, normalised_nchw(list(clip.rgbs), device))
+    masks_ntw = np.concatenate([clip.masks_ntw for clip in clips])
+    masks_on_device = torch.from_numpy(masks_ntw).to(device)
+    frames = masks_ntw.shape[1]
+    clip_indices = torch.repeat_interleave(torch.tensor([len(clip.masks_ntw) for clip in clips]))
+    targets = torch.stack([soft_targets(masks_on_device[:, t], _STRIDE) for t in range(frames)])
+    present = masks_on_device.sum(dim=(2, 3)).T >= _SMALLEST_VISIBLE_PX
+    features, positions = encode_frames(model, normalised_nchw(np.concatenate([clip.rgbs for clip in clips]), device))
 
     kind = str(rng.choice(_KINDS, p=_KIND_SHARES))
     # A jump after the first frame stands for a long clip, where the prompt lies far back.
@@ -106,17 +108,18 @@ def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
     with tap.on(model):
         for t in range(frames):
             tap.told = present[t] if told else None
-            step = frame_arguments(model, features, positions, t, objects)
+            frame_of_object = (clip_indices * frames + t).to(device)
+            step = frame_arguments(model, features, positions, frame_of_object)
             step |= {"frame_idx": t + gap if t else 0, "output_dict": memory, "num_frames": 1000}
             if t == 0:
-                points, masks = _first_prompts(kind, clip.masks_ntw[:, 0], masks_ntw[:, 0], rng)
+                points, masks = _first_prompts(kind, masks_ntw[:, 0], masks_on_device[:, 0], rng)
                 output = model.track_step(is_init_cond_frame=True, point_inputs=points, mask_inputs=masks, **step)
                 memory["cond_frame_outputs"][0] = output
             else:
                 output = model.track_step(is_init_cond_frame=False, point_inputs=None, mask_inputs=None, **step)
                 memory["non_cond_frame_outputs"][t + gap] = output
             if t:
-                plain = features[-1][t] + model.no_mem_embed.view(-1, 1, 1)
+                plain = features[-1][frame_of_object] + model.no_mem_embed.view(-1, 1, 1)
                 losses.append(_READING_WEIGHT * reading_loss(tap.fused - plain, outside, inside, covers[t]))
             # From a mask the decoder only makes the pointer; its own masks are not shown.
             if t or kind != "mask":
@@ -124,10 +127,11 @@ def clip_loss(model: SAM2VideoPredictor, clip: Clip, rng: Generator) -> Tensor:
                     prediction_loss(tap.heard[-1], targets[t], present[t], ambiguous=bool(t) or kind == "click")
                 )
             if t == corrected_frame:
-                output = _correct(model, output, clip.masks_ntw[:, t], step, rng)
+                output = _correct(model, output, masks_ntw[:, t], step, rng)
                 memory["non_cond_frame_outputs"][t + gap] = output
                 losses.append(prediction_loss(tap.heard[-1], targets[t], present[t], ambiguous=True))
-    return torch.stack(losses).sum() / frames
+    total: Tensor = torch.stack(losses).sum() / frames
+    return total
 
 
 @torch.no_grad()
@@ -182,11 +186,11 @@ def encode_frames(model: SAM2VideoPredictor, images_nchw: Tensor) -> tuple[list[
 
 
 def frame_arguments(
-    model: SAM2VideoPredictor, features: list[Tensor], positions: list[Tensor], t: int, objects: int
+    model: SAM2VideoPredictor, features: list[Tensor], positions: list[Tensor], frame_of_object: Tensor
 ) -> dict[str, Any]:
     frame = {
-        "backbone_fpn": [level[t : t + 1].expand(objects, -1, -1, -1) for level in features],
-        "vision_pos_enc": [level[t : t + 1].expand(objects, -1, -1, -1) for level in positions],
+        "backbone_fpn": [level[frame_of_object] for level in features],
+        "vision_pos_enc": [level[frame_of_object] for level in positions],
     }
     _, vision, vision_positions, sizes = model._prepare_backbone_features(frame)
     return {"current_vision_feats": vision, "current_vision_pos_embeds": vision_positions, "feat_sizes": sizes}

@@ -91,12 +91,12 @@ def _memories(model: SAM2VideoPredictor, clips: list[Clip]) -> tuple[Tensor, Ten
 
 
 def _track(model: SAM2VideoPredictor, clip: Clip, frames: int) -> list[dict[str, Any]]:
-    features, positions = encode_frames(model, normalised_nchw(list(clip.rgbs[:frames]), model.device))
+    features, positions = encode_frames(model, normalised_nchw(clip.rgbs[:frames], model.device))
     memory: dict[str, dict[int, Any]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
     masks = torch.from_numpy(clip.masks_ntw[:, 0]).to(model.device)[:, None].float()
     outputs = []
     for t in range(frames):
-        step = frame_arguments(model, features, positions, t, len(masks))
+        step = frame_arguments(model, features, positions, torch.full((len(masks),), t, device=model.device))
         step |= {"frame_idx": t, "output_dict": memory, "num_frames": 1000, "is_init_cond_frame": t == 0}
         outputs.append(model.track_step(point_inputs=None, mask_inputs=None if t else masks, **step))
         memory["non_cond_frame_outputs" if t else "cond_frame_outputs"][t] = outputs[-1]
