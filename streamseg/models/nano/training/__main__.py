@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -34,25 +36,40 @@ _IMAGENET = "imagenet"
 Batch = list[Clip] | Stills
 
 
-class _Batches(Dataset[Batch]):
-    """The data of every step; each step draws from its own seed, so that a resumed run sees the same."""
+@dataclass(frozen=True)
+class Mix:
+    """What the steps are made of.
 
-    def __init__(self, clips: ClipMaker, scenes: list[SceneMaker], options: argparse.Namespace, first: int) -> None:
-        self._clips, self._scenes, self._options, self._first = clips, scenes, options, first
-        self._clip_share = options.clip_share if options.stage == "video" else 0.0
+    Attributes:
+        seed: of the whole run.
+        clip_share: how many of the steps are clips, in [0, 1].
+        clips_per_step: clips of such a step.
+        scenes_per_step: stills of any other.
+    """
+
+    seed: int
+    clip_share: float
+    clips_per_step: int
+    scenes_per_step: int
+
+
+class Batches(Dataset[Batch]):
+    """The data of every step; each step draws from its own seed, so that a run resumed as it began sees the same."""
+
+    def __init__(self, clips: ClipMaker, scenes: Sequence[SceneMaker], mix: Mix, steps: range) -> None:
+        self._clips, self._scenes, self._mix, self._steps = clips, scenes, mix, steps
 
     def __len__(self) -> int:
-        count: int = self._options.steps - self._first
-        return count
+        return len(self._steps)
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self._options.seed, self._first + index])
-        if rng.random() < self._clip_share:
+        rng = np.random.default_rng([self._mix.seed, self._steps[index]])
+        if rng.random() < self._mix.clip_share:
             frames = int(rng.choice(_CLIP_FRAMES, p=_CLIP_FRAMES_SHARES))
-            return [self._clips.draw(rng, frames) for _ in range(self._options.clips_per_step)]
+            return [self._clips.draw(rng, frames) for _ in range(self._mix.clips_per_step)]
         # The scenes of a step share their size.
-        scenes = self._scenes[rng.integers(len(self._scenes))]
-        return ask([scenes.draw(rng) for _ in range(self._options.scenes_per_step)], rng)
+        scenes = self._scenes[int(rng.integers(len(self._scenes)))]
+        return ask([scenes.draw(rng) for _ in range(self._mix.scenes_per_step)], rng)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
-    # OpenCV's thread pool does not survive the fork into the loader's process.
+    # OpenCV's thread pool does not survive the fork into the loader's processes.
     cv2.setNumThreads(1)
     torch.manual_seed(options.seed)
     if options.device.startswith("cuda"):
@@ -97,15 +114,23 @@ def main(arguments: list[str] | None = None) -> None:
             return clip_loss(model, batch, rng)
         return image_loss(resized(model, batch.rgbs_nhwc.shape[1]), batch, rng)
 
-    batches = _Batches(clips, scenes, options, trainer.step)
+    clip_share = options.clip_share if options.stage == "video" else 0.0
+    mix = Mix(options.seed, clip_share, options.clips_per_step, options.scenes_per_step)
+    batches = Batches(clips, scenes, mix, range(trainer.step, options.steps))
     loader = DataLoader(
-        batches, batch_size=None, sampler=SequentialSampler(batches), num_workers=options.workers, prefetch_factor=4
+        batches, batch_size=None, sampler=SequentialSampler(batches), num_workers=options.workers, prefetch_factor=2
     )
     trainer.run(loader, loss_of, checkpoint, options.save_every)
 
 
 def _schedule(options: argparse.Namespace) -> Schedule:
     return Schedule(steps=options.steps, lr_scale=options.lr_scale, averaging=options.averaging)
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -119,14 +144,16 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or checkpoint to start from"
     )
     parser.add_argument("--warm-start-memory", action="store_true", help="the memory parts were never trained")
-    parser.add_argument("--resume", action="store_true", help="go on from the stage's checkpoint")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on from the stage's checkpoint, with the same options"
+    )
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="side of the training images in pixels")
     parser.add_argument("--still-sizes", type=int, nargs="+", help="sides of the stills, drawn alike; --image-size")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw the data")
-    parser.add_argument("--scenes-per-step", type=int, default=4, help="stills of a step")
-    parser.add_argument("--clips-per-step", type=int, default=1, help="clips of a step")
+    parser.add_argument("--workers", type=_positive, default=1, help="processes that draw the data")
+    parser.add_argument("--scenes-per-step", type=_positive, default=4, help="stills of a step")
+    parser.add_argument("--clips-per-step", type=_positive, default=1, help="clips of a step")
     parser.add_argument("--lr-scale", type=float, default=1.0, help="learning rates relative to the usual ones")
     parser.add_argument("--averaging", type=float, default=0.998, help="decay of the averaged weights per step")
     parser.add_argument("--seed", type=int, default=0)

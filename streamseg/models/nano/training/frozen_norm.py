@@ -20,7 +20,10 @@ from streamseg.models.nano.trunk import EfficientNetLiteTrunk
 
 
 def freeze_statistics(trunk: EfficientNetLiteTrunk) -> None:
-    """Make a trunk compute with frozen statistics, in place; on the CPU in channels-last order, too."""
+    """Make a trunk compute with frozen statistics, in place; on the CPU in channels-last order, too.
+
+    To be called once the trunk is on its device.
+    """
     for conv, norm in list(normalised_convolutions(trunk)):
         conv.forward = partial(_normalised_convolution, conv, norm)  # type: ignore[method-assign]
         norm.forward = norm.act.forward  # type: ignore[method-assign]

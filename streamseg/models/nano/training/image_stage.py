@@ -41,15 +41,15 @@ class Questions:
     Attributes:
         kind: ``click``, ``box`` or ``mask``.
         scene_indices: int64 (P,), the image of each.
-        targets_nhw: float32 (P, S/4, S/4), the share of what is wanted in each cell of the decoder's grid.
+        covers_nhw: uint8 (P, S/4, S/4), how many of the 16 pixels of each cell of the decoder's grid are wanted.
         points_xy_px: float32 (P, n, 2); a box is two points.
         labels: int32 (P, n).
-        worn_nhw: for ``mask`` a mask of a moment ago, as `targets_nhw`.
+        worn_nhw: for ``mask`` a mask of a moment ago, as `covers_nhw`; else None.
     """
 
     kind: str
     scene_indices: Tensor
-    targets_nhw: Tensor
+    covers_nhw: Tensor
     points_xy_px: Tensor
     labels: Tensor
     worn_nhw: Tensor | None
@@ -80,7 +80,7 @@ def ask(scenes: Sequence[Scene], rng: Generator) -> Stills:
     """Choose objects of every image and prompts for them.
 
     Args:
-        scenes: images of one size, divisible by 32.
+        scenes: images of one size, its side divisible by 32.
         rng: the source of chance.
     """
     second = "mask" if rng.random() < 0.25 else "box"
@@ -99,24 +99,24 @@ def ask(scenes: Sequence[Scene], rng: Generator) -> Stills:
             Questions(
                 kind,
                 torch.tensor(indices),
-                _soft_targets_of(masks),
+                _covers(masks),
                 torch.from_numpy(points),
                 torch.from_numpy(labels),
-                None if worn is None else _soft_targets_of(worn),
+                None if worn is None else _covers(worn),
             )
         )
     return Stills(torch.from_numpy(np.stack([scene.rgb for scene in scenes])), tuple(questions))
 
 
 def image_loss(model: SAM2VideoPredictor, stills: Stills, rng: Generator) -> Tensor:
-    """Ask for objects of every image, correct the answers, and mark all of them.
+    """Answer what is asked about every image, correct the answers, and mark all of them.
 
     Each image is encoded once for all of its prompts.
 
     Args:
         model: the model, on its device.
         stills: images of the model's size with the first prompts.
-        rng: chooses how often to correct, and where.
+        rng: chooses how often to correct, where, and whether masks are fed back.
 
     Returns:
         A scalar loss with its graph.
@@ -136,12 +136,12 @@ def _rounds(
     picked = questions.scene_indices.to(device)
     image = embeddings[picked]
     details = [level[picked] for level in high_res]
-    targets = questions.targets_nhw.to(device)
-    wanted_nhw = (questions.targets_nhw > 0.5).numpy()
+    targets = questions.covers_nhw.to(device).float() / _STRIDE**2
+    wanted_nhw = (questions.covers_nhw > _STRIDE**2 / 2).numpy()
     points, labels = questions.points_xy_px.numpy(), questions.labels.numpy()
     mask_logits = None
     if questions.worn_nhw is not None:
-        mask_logits = (2 * questions.worn_nhw.to(device) - 1)[:, None] * _MASK_LOGIT
+        mask_logits = (2 * questions.worn_nhw.to(device).float() / _STRIDE**2 - 1)[:, None] * _MASK_LOGIT
     shares = _ROUND_SHARES[questions.kind]
     count = 1 + int(rng.choice(len(shares), p=shares))
     # streamseg feeds the mask back, the stateless interface gives all clicks at once without one: learn both ways.
@@ -181,8 +181,10 @@ def _shown(output: DecoderOutput, ambiguous: bool) -> Tensor:
     return logits[torch.arange(len(best), device=best.device), best]
 
 
-def _soft_targets_of(masks: Sequence[Mask]) -> Tensor:
-    return soft_targets(torch.from_numpy(np.stack(masks)), _STRIDE)
+def _covers(masks: Sequence[Mask]) -> Tensor:
+    # One by one, and as bytes: what the loaders hold and send is many times the images otherwise.
+    shares = [soft_targets(torch.from_numpy(mask)[None], _STRIDE) for mask in masks]
+    return torch.cat([(share * _STRIDE**2).to(torch.uint8) for share in shares])
 
 
 def _first_prompts(

@@ -38,7 +38,7 @@ _BACKGROUND_SHARES = {"bsds": 0.45, "camvid": 0.25, "duts": 0.15, "ecssd": 0.15}
 _CROWD_SHARES = {"ccp": 0.5, "human": 0.15, "horse": 0.15, "duts": 0.1, "ecssd": 0.1}
 _CROWD_BACKGROUND_SHARES = {"camvid": 0.5, "bsds": 0.3, "duts": 0.1, "ecssd": 0.1}
 _SMALLEST_VISIBLE_PX = 120
-_ROOM_PX = 3
+_ROOM_PX = 3  # of blurring and rounding
 
 
 @dataclass(frozen=True)
@@ -284,13 +284,15 @@ def paste(rgb: ImageRgb, piece: CutOut, matrix: NDArray[np.float64]) -> tuple[Im
 
 
 def _window_of(
-    piece: CutOut, matrix: NDArray[np.float64], shape: tuple[int, ...]
+    piece: CutOut, matrix: NDArray[np.float64], shape_hwc: tuple[int, ...]
 ) -> tuple[tuple[slice, slice], NDArray[np.float64]]:
     """Where in an image of that shape a placed cut-out lies, with some room, and the map into that window."""
     height, width = piece.alpha.shape
-    corners = matrix @ np.array([[0, width, width, 0], [0, 0, height, height], [1, 1, 1, 1]])
-    x1, y1 = np.clip(np.floor(corners.min(axis=1)) - _ROOM_PX, 0, (shape[1], shape[0])).astype(int)
-    x2, y2 = np.clip(np.ceil(corners.max(axis=1)) + _ROOM_PX, 0, (shape[1], shape[0])).astype(int)
+    # Between the first pixel and the nothing before it, linear sampling still sees something.
+    corners_xy_px = matrix @ np.array([[-1, width, width, -1], [-1, -1, height, height], [1, 1, 1, 1]])
+    limit_xy_px = (shape_hwc[1], shape_hwc[0])
+    x1, y1 = np.clip(np.floor(corners_xy_px.min(axis=1)) - _ROOM_PX, 0, limit_xy_px).astype(int)
+    x2, y2 = np.clip(np.ceil(corners_xy_px.max(axis=1)) + _ROOM_PX, 0, limit_xy_px).astype(int)
     moved = matrix - np.array([[0, 0, x1], [0, 0, y1]])
     return (slice(y1, y2), slice(x1, x2)), moved
 

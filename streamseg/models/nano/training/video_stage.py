@@ -1,4 +1,4 @@
-"""One training step on a clip: a prompt on the first frame, then tracking through the memory."""
+"""One training step on clips: a prompt on the first frame, then tracking through the memory."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ def clip_loss(model: SAM2VideoPredictor, clips: Sequence[Clip], rng: Generator) 
 
     Args:
         model: the model in eval mode, so that it chooses among masks as when it is used.
-        clips: of one length and of the model's size; all get prompts of one kind and are corrected on one frame.
+        clips: of one length and of the model's size. They share the kind of prompt, the jump after the first frame,
+            the frame of a correction and whether the tracker is told what is there; their objects count alike.
         rng: chooses the prompts.
 
     Returns:
@@ -88,11 +89,12 @@ def clip_loss(model: SAM2VideoPredictor, clips: Sequence[Clip], rng: Generator) 
     """
     device = model.device
     masks_ntw = np.concatenate([clip.masks_ntw for clip in clips])
-    masks_on_device = torch.from_numpy(masks_ntw).to(device)
+    masks_on_device_ntw = torch.from_numpy(masks_ntw).to(device)
     frames = masks_ntw.shape[1]
-    clip_indices = torch.repeat_interleave(torch.tensor([len(clip.masks_ntw) for clip in clips]))
-    targets = torch.stack([soft_targets(masks_on_device[:, t], _STRIDE) for t in range(frames)])
-    present = masks_on_device.sum(dim=(2, 3)).T >= _SMALLEST_VISIBLE_PX
+    counts = torch.tensor([len(clip.masks_ntw) for clip in clips], device=device)
+    first_frame_indices = torch.repeat_interleave(counts) * frames
+    targets = torch.stack([soft_targets(masks_on_device_ntw[:, t], _STRIDE) for t in range(frames)])
+    present = masks_on_device_ntw.sum(dim=(2, 3)).T >= _SMALLEST_VISIBLE_PX
     features, positions = encode_frames(model, normalised_nchw(np.concatenate([clip.rgbs for clip in clips]), device))
 
     kind = str(rng.choice(_KINDS, p=_KIND_SHARES))
@@ -108,18 +110,18 @@ def clip_loss(model: SAM2VideoPredictor, clips: Sequence[Clip], rng: Generator) 
     with tap.on(model):
         for t in range(frames):
             tap.told = present[t] if told else None
-            frame_of_object = (clip_indices * frames + t).to(device)
-            step = frame_arguments(model, features, positions, frame_of_object)
+            frame_indices = first_frame_indices + t
+            step = frame_arguments(model, features, positions, frame_indices)
             step |= {"frame_idx": t + gap if t else 0, "output_dict": memory, "num_frames": 1000}
             if t == 0:
-                points, masks = _first_prompts(kind, masks_ntw[:, 0], masks_on_device[:, 0], rng)
+                points, masks = _first_prompts(kind, masks_ntw[:, 0], masks_on_device_ntw[:, 0], rng)
                 output = model.track_step(is_init_cond_frame=True, point_inputs=points, mask_inputs=masks, **step)
                 memory["cond_frame_outputs"][0] = output
             else:
                 output = model.track_step(is_init_cond_frame=False, point_inputs=None, mask_inputs=None, **step)
                 memory["non_cond_frame_outputs"][t + gap] = output
             if t:
-                plain = features[-1][frame_of_object] + model.no_mem_embed.view(-1, 1, 1)
+                plain = features[-1][frame_indices] + model.no_mem_embed.view(-1, 1, 1)
                 losses.append(_READING_WEIGHT * reading_loss(tap.fused - plain, outside, inside, covers[t]))
             # From a mask the decoder only makes the pointer; its own masks are not shown.
             if t or kind != "mask":
@@ -186,11 +188,11 @@ def encode_frames(model: SAM2VideoPredictor, images_nchw: Tensor) -> tuple[list[
 
 
 def frame_arguments(
-    model: SAM2VideoPredictor, features: list[Tensor], positions: list[Tensor], frame_of_object: Tensor
+    model: SAM2VideoPredictor, features: list[Tensor], positions: list[Tensor], frame_indices: Tensor
 ) -> dict[str, Any]:
     frame = {
-        "backbone_fpn": [level[frame_of_object] for level in features],
-        "vision_pos_enc": [level[frame_of_object] for level in positions],
+        "backbone_fpn": [level[frame_indices] for level in features],
+        "vision_pos_enc": [level[:1].expand(len(frame_indices), -1, -1, -1) for level in positions],
     }
     _, vision, vision_positions, sizes = model._prepare_backbone_features(frame)
     return {"current_vision_feats": vision, "current_vision_pos_embeds": vision_positions, "feat_sizes": sizes}
