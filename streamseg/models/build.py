@@ -7,7 +7,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from streamseg.models.checkpoints import fetch_checkpoint
 from streamseg.models.configs import build_architecture
 from streamseg.models.devices import Precision, pick_device, pick_precision, set_threads
 from streamseg.models.listing import ModelRow as ModelRow
-from streamseg.models.nano import WEIGHTS_PATH, optimise_for_cpu
+from streamseg.models.nano import WEIGHTS_PATH, optimise_for_cpu, resized
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,14 @@ class LoadedModel:
             if self.precision == "bf16":
                 stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
             yield
+
+    def at_size(self, image_size: int) -> LoadedModel:
+        """The same weights for another input; only for ``nano``, which was trained at several sizes.
+
+        Args:
+            image_size: side of the square input in pixels, a multiple of 32.
+        """
+        return replace(self, predictor=resized(self.predictor, image_size), image_size=image_size)
 
     def image_predictor(self) -> SAM2ImagePredictor:
         """A new `SAM2ImagePredictor` on the shared weights, with feature sizes that fit the model's input."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
-from streamseg.models.nano.architecture import IMAGE_SIZE, build_nano
+from streamseg.models.nano.architecture import IMAGE_SIZE, build_nano, resized
 from streamseg.models.nano.optimise import optimise_for_cpu
 from streamseg.models.nano.weights_file import WEIGHTS_PATH, load_into
 
-__all__ = ["IMAGE_SIZE", "WEIGHTS_PATH", "build_nano", "load_nano", "optimise_for_cpu"]
+__all__ = ["IMAGE_SIZE", "WEIGHTS_PATH", "build_nano", "load_nano", "optimise_for_cpu", "resized"]
 
 
 def load_nano(*, optimise: bool = True) -> SAM2VideoPredictor:
