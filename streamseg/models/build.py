@@ -26,6 +26,9 @@ from streamseg.models.nano import WEIGHTS_PATH, optimise_for_cpu, resized
 
 logger = logging.getLogger(__name__)
 
+# The side of a second look's input, in that of the first: 448 px after 384 px, at which `nano` was trained as well.
+_SECOND_LOOK_ENLARGEMENT = 7 / 6
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -61,12 +64,9 @@ class LoadedModel:
                 stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16))
             yield
 
-    def at_size(self, image_size: int) -> LoadedModel:
-        """The same weights for another input; only for ``nano``, which was trained at several sizes.
-
-        Args:
-            image_size: side of the square input in pixels, a multiple of 32.
-        """
+    def for_second_look(self) -> LoadedModel:
+        """The same weights for the larger input of a second look; only for ``nano``, which was trained at both."""
+        image_size = 32 * round(_SECOND_LOOK_ENLARGEMENT * self.image_size / 32)
         return replace(self, predictor=resized(self.predictor, image_size), image_size=image_size)
 
     def image_predictor(self) -> SAM2ImagePredictor:
@@ -213,12 +213,15 @@ def _with_weights(choice: _Choice, image_size: int | None) -> SAM2VideoPredictor
 
 
 def _compile_encoder(model: LoadedModel) -> None:
-    """Compile the image encoder and run it once; keep it as it was where that fails."""
+    """Compile the image encoder and run it once for each size of its input; keep it as it was where that fails."""
     encoder = model.predictor.image_encoder
     plain = encoder.forward
     encoder.forward = torch.compile(plain, dynamic=False)
     try:
         _warm_up(model)
+        if model.second_look:
+            # Another size is compiled anew, which is not to be waited for at the first picture.
+            _warm_up(model.for_second_look())
     except Exception as error:  # the compiler's failures have many unrelated types
         logger.warning("torch.compile does not work on this machine, the model runs uncompiled: %s", error)
         encoder.forward = plain

@@ -30,8 +30,6 @@ SURROUNDINGS = 1.5
 LEAST_SHARE = 0.2
 # A window of more than this share of the picture would show little more: the whole picture is looked at.
 MOST_AREA_SHARE = 0.5
-# The side of the model's input, in that of the first look: 448 px after 384 px, at which `nano` was trained as well.
-LARGER = 7 / 6
 # What is seen the second time must be what was seen first (IoU), else it is something else in there.
 LEAST_AGREEMENT = 0.5
 # Each part costs an encoding; of many objects the first ones get one.
@@ -46,9 +44,7 @@ def look_again(model: LoadedModel, frame: Frame, asks: Sequence[Ask], answers: S
         if window is not None:
             places.setdefault(window, []).append(place)
     again = list(answers)
-    if not places:
-        return again
-    larger = model.at_size(_input_size(model.image_size))
+    larger = model.for_second_look()
     for window in list(places)[:MOST_LOOKS]:
         here = places[window]
         seconds = _look_at(larger, frame, window, [asks[place] for place in here], [answers[place] for place in here])
@@ -80,10 +76,6 @@ def window_of(ask: Ask, answer: Answer, frame: Frame, image_size: int) -> IntBox
     if max(width, height) < image_size or not 0 < area <= MOST_AREA_SHARE * width * height:
         return (0, 0, width, height)
     return window
-
-
-def _input_size(image_size: int) -> int:
-    return 32 * round(LARGER * image_size / 32)
 
 
 def _box(ask: Ask, answer: Answer, frame: Frame) -> Box | None:

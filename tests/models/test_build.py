@@ -236,6 +236,23 @@ def test_where_compiling_fails_the_model_runs_uncompiled_and_the_log_says_so(
     assert click(model)[0].shape == (3, 240, 320)
 
 
+def test_a_compiled_encoder_has_seen_the_size_of_every_look_before_the_first_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[tuple[int, int]] = []
+
+    def compiled(forward: Callable[..., Any], **_: object) -> Callable[..., Any]:
+        def run(image: torch.Tensor) -> Any:
+            sizes.append((image.shape[-2], image.shape[-1]))
+            return forward(image)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    load("nano", compile=True, warm_up=False)
+    assert sizes == [(384, 384), (448, 448)]
+
+
 @pytest.mark.slow
 def test_a_compiled_model_gives_the_same_mask(nano: LoadedModel) -> None:
     compiled, _ = click(load("nano", compile=True))
