@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
         rng = np.random.default_rng([options.seed, 2])
         warm_start_heads(model)
         warm_start_attention(model, [clips.draw(rng, 2) for _ in range(_WARM_START_CLIPS)])
-    trainer = Trainer(model, _schedule(options))
+    trainer = Trainer(model, Schedule(options.steps, lr_scale=options.lr_scale, averaging=options.averaging))
     checkpoint = options.out / f"{options.stage}.pt"
     if options.resume:
         trainer.load(checkpoint)
@@ -121,10 +121,6 @@ def main(arguments: list[str] | None = None) -> None:
         batches, batch_size=None, sampler=SequentialSampler(batches), num_workers=options.workers, prefetch_factor=2
     )
     trainer.run(loader, loss_of, checkpoint, options.save_every)
-
-
-def _schedule(options: argparse.Namespace) -> Schedule:
-    return Schedule(steps=options.steps, lr_scale=options.lr_scale, averaging=options.averaging)
 
 
 def _positive(text: str) -> int:

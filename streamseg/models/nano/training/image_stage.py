@@ -136,12 +136,12 @@ def _rounds(
     picked = questions.scene_indices.to(device)
     image = embeddings[picked]
     details = [level[picked] for level in high_res]
-    targets = questions.covers_nhw.to(device).float() / _STRIDE**2
+    targets = _shares(questions.covers_nhw, device)
     wanted_nhw = (questions.covers_nhw > _STRIDE**2 / 2).numpy()
     points, labels = questions.points_xy_px.numpy(), questions.labels.numpy()
     mask_logits = None
     if questions.worn_nhw is not None:
-        mask_logits = (2 * questions.worn_nhw.to(device).float() / _STRIDE**2 - 1)[:, None] * _MASK_LOGIT
+        mask_logits = (2 * _shares(questions.worn_nhw, device) - 1)[:, None] * _MASK_LOGIT
     shares = _ROUND_SHARES[questions.kind]
     count = 1 + int(rng.choice(len(shares), p=shares))
     # streamseg feeds the mask back, the stateless interface gives all clicks at once without one: learn both ways.
@@ -185,6 +185,11 @@ def _covers(masks: Sequence[Mask]) -> Tensor:
     # One by one, and as bytes: what the loaders hold and send is many times the images otherwise.
     shares = [soft_targets(torch.from_numpy(mask)[None], _STRIDE) for mask in masks]
     return torch.cat([(share * _STRIDE**2).to(torch.uint8) for share in shares])
+
+
+def _shares(covers_nhw: Tensor, device: torch.device) -> Tensor:
+    """What `soft_targets` gave, from what `_covers` made of it."""
+    return covers_nhw.to(device).float() / _STRIDE**2
 
 
 def _first_prompts(

@@ -67,7 +67,6 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_parameter_groups(model, schedule), betas=(0.9, 0.98), weight_decay=0.02)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.averaged = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        self._parameters = list(model.parameters())
 
     def run(
         self,
@@ -98,7 +97,7 @@ class Trainer:
             loss = loss_of(batch, self.step)
             if torch.isfinite(loss):
                 loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(self._parameters, 1.0)
+                nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
                 self.optimizer.step()
                 self._average()
                 recent, odd = recent + loss.item(), 0
@@ -117,9 +116,8 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         decay = min(self.schedule.averaging, (1 + self.step) / (10 + self.step))
-        pairs = [(self.averaged[key], value) for key, value in self.model.state_dict().items()]
-        means, values = zip(*[pair for pair in pairs if pair[1].is_floating_point()], strict=True)
-        torch._foreach_lerp_(means, values, 1 - decay)
+        values = {key: value for key, value in self.model.state_dict().items() if value.is_floating_point()}
+        torch._foreach_lerp_([self.averaged[key] for key in values], list(values.values()), 1 - decay)
 
     def save(self, path: Path) -> None:
         """Write everything that is needed to go on; replaced in one step."""
