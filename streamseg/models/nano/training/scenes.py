@@ -84,12 +84,12 @@ class SceneMaker:
         """One random scene with at least one object."""
         while True:
             kind = rng.random()
-            if kind < 0.35:
+            if kind < 0.33:
                 rgb, targets = self._single(rng)
-            elif kind < 0.5:
+            elif kind < 0.47:
                 rgb, targets = self._mosaic(rng)
-            elif kind < 0.72:
-                rgb, targets = self._pasted(rng)
+            elif kind < 0.76:
+                rgb, targets = self.clutter(rng)
             else:
                 rgb, targets = self.crowd(rng)
             targets = [target for target in targets if target.mask.sum() >= _SMALLEST_VISIBLE_PX]
@@ -166,15 +166,24 @@ class SceneMaker:
         rgb, targets = _random_view(rgb, targets, self.size_px, self.size_px, rng, crop_rate)
         return rgb, [target for target in targets if target.whole]
 
-    def _pasted(self, rng: Generator) -> tuple[ImageRgb, list[Target]]:
+    def clutter(self, rng: Generator) -> tuple[ImageRgb, list[Target]]:
+        """Things of all kinds, from a few large ones that hide one another to a dozen small ones; without noise.
+
+        Returns:
+            RGB uint8 (S, S, 3) and the objects that can be seen, those of the ground among them.
+        """
         size = self.size_px
         rgb, targets = self._ground(rng, _BACKGROUND_SHARES, crop_rate=0.5)
+        typical = np.exp(rng.uniform(np.log(0.1), np.log(0.7)))
+        # About so much of the picture is covered: a thing fills half of its box.
+        count = round(np.clip(2 * rng.uniform(0.1, 1.2) / typical**2, 2, 10))
+        blending = max(0.0, rng.uniform(-0.5, 0.5))
         pieces = []
-        for _ in range(rng.integers(2, 6)):
-            piece = self.cut_out(rng)
-            side = size * np.exp(rng.uniform(np.log(0.08), np.log(0.6)))
-            centre = rng.uniform(0.05, 0.95, 2) * size
-            pieces.append((piece, placing_matrix(piece, side, centre, rng.normal(0, 8), rng.random() < 0.5)))
+        for _ in range(count):
+            piece = _blended(self.cut_out(rng), rgb, blending)
+            side = size * typical * np.exp(rng.normal(0, 0.4))
+            centre = rng.uniform(0, 1, 2) * size
+            pieces.append((piece, placing_matrix(piece, side, centre, rng.normal(0, 12), rng.random() < 0.5)))
         return _with_pieces(rgb, targets, pieces)
 
     def crowd(self, rng: Generator) -> tuple[ImageRgb, list[Target]]:

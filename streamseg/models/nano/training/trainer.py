@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 
 TRUNK = "image_encoder.trunk."
 MEMORY = ("memory_attention.", "memory_encoder.", "maskmem_tpos_enc", "obj_ptr", "no_obj", "mask_downsample")
+_OBJECT_SCORE = "sam_mask_decoder.pred_obj_score_head."
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,18 @@ class Trainer:
     Args:
         model: the model, unfolded, on its device.
         schedule: how to train it.
+        beside: parts that only the training needs; they are trained and kept in the checkpoint with the model.
     """
 
-    def __init__(self, model: SAM2VideoPredictor, schedule: Schedule) -> None:
+    def __init__(self, model: SAM2VideoPredictor, schedule: Schedule, beside: nn.Module | None = None) -> None:
         self.model = model
         self.schedule = schedule
+        self.beside = nn.Module() if beside is None else beside
         self.step = 0
-        self.optimizer = torch.optim.AdamW(_parameter_groups(model, schedule), betas=(0.9, 0.98), weight_decay=0.02)
+        groups = _parameter_groups(model, schedule)
+        if rest := list(self.beside.parameters()):
+            groups.append({"params": rest, "lr": schedule.lr * schedule.lr_scale})
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.02)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.averaged = {key: value.detach().clone() for key, value in model.state_dict().items()}
 
@@ -128,6 +134,7 @@ class Trainer:
                 "step": self.step,
                 "model": self.model.state_dict(),
                 "averaged": self.averaged,
+                "beside": self.beside.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             },
             partial,
@@ -139,18 +146,27 @@ class Trainer:
 
         Raises:
             FileNotFoundError: there is none.
-            RuntimeError: it belongs to another architecture.
+            RuntimeError: it belongs to another architecture, or what is trained beside the model differs.
         """
         stored = torch.load(path, map_location=self.model.device, weights_only=True)
         self.model.load_state_dict(stored["model"])
         self.averaged = stored["averaged"]
+        self.beside.load_state_dict(stored.get("beside", {}))
         self.optimizer.load_state_dict(stored["optimizer"])
         self.step = stored["step"]
+
+
+def freeze_all_but_memory(model: nn.Module) -> None:
+    """Leave only the memory parts and the object score to train, so that single images are answered as before."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith((*MEMORY, _OBJECT_SCORE)))
 
 
 def _parameter_groups(model: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         if name.startswith(TRUNK):
             lr = schedule.trunk_lr
         elif name.startswith(MEMORY):
