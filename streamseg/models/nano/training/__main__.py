@@ -94,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     clips = ClipMaker(SceneMaker(images, keys, options.image_size), AnnotatedClips([options.data / "train-video.tar"]))
 
     model = build_nano(options.image_size)
-    if options.weights == _IMAGENET:
+    if str(options.weights) == _IMAGENET:
         load_imagenet(model.image_encoder.trunk)
     else:
         load_checkpoint_into(model, Path(options.weights))
@@ -153,7 +153,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--weights", type=Path, default=WEIGHTS_PATH, help="safetensors file or checkpoint to start from"
     )
     parser.add_argument(
-        "--only-memory", action="store_true", help="clips alone: train what tracks and leave the rest as it is"
+        "--only-memory",
+        action="store_true",
+        help="with --stage video: the memory parts and the object score, on clips alone; the rest stays as it is",
     )
     parser.add_argument("--warm-start-memory", action="store_true", help="the memory parts were never trained")
     parser.add_argument(
@@ -169,13 +171,23 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--lr-scale", type=float, default=1.0, help="learning rates relative to the usual ones")
     parser.add_argument("--averaging", type=float, default=0.998, help="decay of the averaged weights per step")
     parser.add_argument(
-        "--retention", type=float, default=0.0, help="weight of what the trunk still tells of ImageNet features"
+        "--retention",
+        type=float,
+        default=0.0,
+        help="weight of the loss on stills that keeps the trunk's features close to ImageNet's; needs the package that "
+        "--weights imagenet needs",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     options = parser.parse_args(arguments)
     if options.only_memory and options.stage != "video":
         parser.error("--only-memory trains on clips: it needs --stage video")
+    if options.retention < 0:
+        parser.error("--retention is a weight, 0 or more")
+    if options.only_memory and options.retention:
+        parser.error("--retention keeps the trunk, which --only-memory leaves as it is")
+    if not options.resume and options.weights.resolve() == (options.out / f"{options.stage}.pt").resolve():
+        parser.error(f"{options.weights} would be written over: choose another --out, or --resume")
     return options
 
 

@@ -20,7 +20,7 @@ class Retention(nn.Module):
     """Compares the features of a trunk in training with those of a frozen one.
 
     Args:
-        trunk: in training; its last output is remembered from call to call.
+        trunk: in training; what it gave last, where gradients flow, is remembered until it is asked for.
         teacher: a trunk with the weights to keep to, for instance those of `load_imagenet`; it is not trained.
     """
 
@@ -36,7 +36,9 @@ class Retention(nn.Module):
         trunk.register_forward_hook(self._remember)
 
     def _remember(self, _trunk: nn.Module, _inputs: Any, features: list[Tensor]) -> None:
-        self._seen = features[-1]
+        # Clips run through the trunk without gradients, and would teach it nothing here either.
+        if features[-1].requires_grad:
+            self._seen = features[-1]
 
     def forward(self, rgbs_nhwc: Tensor) -> Tensor:
         """How little the trunk's last output tells of the frozen trunk's: 0 for all of it, about 1 for nothing.
@@ -45,7 +47,7 @@ class Retention(nn.Module):
             rgbs_nhwc: uint8 (N, S, S, 3), the images that the trunk has just seen.
 
         Raises:
-            RuntimeError: the trunk has seen nothing since the last call.
+            RuntimeError: the trunk has seen nothing with gradients since the last call.
         """
         if self._seen is None:
             raise RuntimeError("the trunk has seen no images since the last call")

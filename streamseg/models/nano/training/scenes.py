@@ -1,6 +1,6 @@
-"""Training images: crops, mosaics, pasted scenes and crowds, with photometric noise.
+"""Training images: crops, mosaics, clutter and crowds, with photometric noise.
 
-Mosaics and pasted scenes put several objects into one image, so that ignoring the prompt never
+Mosaics, clutter and crowds put several objects into one image, so that ignoring the prompt never
 pays and small objects among others are seen (copy-paste after Ghiasi et al., CVPR 2021).
 """
 
@@ -167,7 +167,7 @@ class SceneMaker:
         return rgb, [target for target in targets if target.whole]
 
     def clutter(self, rng: Generator) -> tuple[ImageRgb, list[Target]]:
-        """Things of all kinds, from a few large ones that hide one another to a dozen small ones; without noise.
+        """Things of all kinds, from two large ones that hide one another to ten small ones; without noise.
 
         Returns:
             RGB uint8 (S, S, 3) and the objects that can be seen, those of the ground among them.
@@ -175,7 +175,7 @@ class SceneMaker:
         size = self.size_px
         rgb, targets = self._ground(rng, _BACKGROUND_SHARES, crop_rate=0.5)
         typical = np.exp(rng.uniform(np.log(0.1), np.log(0.7)))
-        # About so much of the picture is covered: a thing fills half of its box.
+        # To cover about 0.1 to 1.2 of the picture, where a thing fills half of its box, as far as two to ten can.
         count = round(np.clip(2 * rng.uniform(0.1, 1.2) / typical**2, 2, 10))
         blending = max(0.0, rng.uniform(-0.5, 0.5))
         pieces = []

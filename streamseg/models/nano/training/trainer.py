@@ -59,7 +59,8 @@ class Trainer:
     Args:
         model: the model, unfolded, on its device.
         schedule: how to train it.
-        beside: parts that only the training needs; they are trained and kept in the checkpoint with the model.
+        beside: parts that only the training needs; they are trained and kept in the checkpoint with the model, but
+            their gradients are not clipped and their weights not averaged.
     """
 
     def __init__(self, model: SAM2VideoPredictor, schedule: Schedule, beside: nn.Module | None = None) -> None:
@@ -146,13 +147,16 @@ class Trainer:
 
         Raises:
             FileNotFoundError: there is none.
-            RuntimeError: it belongs to another architecture, or what is trained beside the model differs.
+            RuntimeError: it belongs to another architecture, or to a run that trained other parts.
         """
         stored = torch.load(path, map_location=self.model.device, weights_only=True)
+        try:
+            self.optimizer.load_state_dict(stored["optimizer"])
+        except ValueError as error:
+            raise RuntimeError(f"{path} is of a run that trained other parts (--only-memory, --retention)") from error
         self.model.load_state_dict(stored["model"])
         self.averaged = stored["averaged"]
         self.beside.load_state_dict(stored.get("beside", {}))
-        self.optimizer.load_state_dict(stored["optimizer"])
         self.step = stored["step"]
 
 
