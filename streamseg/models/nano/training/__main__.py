@@ -33,7 +33,7 @@ from streamseg.models.nano.weights_file import WEIGHTS_PATH
 _CLIP_FRAMES = (3, 4, 5, 6, 8)
 _CLIP_FRAMES_SHARES = (0.3, 0.25, 0.2, 0.15, 0.1)
 _WARM_START_CLIPS = 6
-_IMAGENET = "imagenet"
+_IMAGENET = Path("imagenet")
 
 Batch = list[Clip] | Stills
 
@@ -94,10 +94,10 @@ def main(arguments: list[str] | None = None) -> None:
     clips = ClipMaker(SceneMaker(images, keys, options.image_size), AnnotatedClips([options.data / "train-video.tar"]))
 
     model = build_nano(options.image_size)
-    if str(options.weights) == _IMAGENET:
+    if options.weights == _IMAGENET:
         load_imagenet(model.image_encoder.trunk)
     else:
-        load_checkpoint_into(model, Path(options.weights))
+        load_checkpoint_into(model, options.weights)
     # Eval mode: no dropout, and the same choices among masks as when the model is used.
     model.eval().to(torch.device(options.device))
     freeze_statistics(model.image_encoder.trunk)
